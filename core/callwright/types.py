@@ -290,7 +290,9 @@ class Rollouts:
         import torch
 
         index = torch.as_tensor(rows, dtype=torch.long)
-        return dataclasses.replace(self, **{f.name: _take(getattr(self, f.name), index) for f in dataclasses.fields(self)})
+        return dataclasses.replace(
+            self, **{f.name: _take(getattr(self, f.name), index) for f in dataclasses.fields(self)}
+        )
 
     @classmethod
     def concatenate(cls, parts: Iterable[Rollouts]) -> Rollouts:

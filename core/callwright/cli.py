@@ -1,0 +1,323 @@
+"""The `callwright` command. torch is imported inside the commands that need it, so that the others start at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from callwright import CallwrightError, Task, __version__
+from callwright.display import make_display, safe
+from callwright.tables import print_evaluation, print_plugins, print_run
+
+if TYPE_CHECKING:
+    from callwright.recipe import Components, Recipe
+
+HELP = """Train language models to call functions with GRPO. Every reward, exploration strategy, data source and
+output format is a plugin, and a recipe, a YAML file, names those of a run."""
+
+EPILOG = "\n\n".join(
+    (
+        "[bold]How it fits together[/bold]",
+        "A recipe names a model, a source of tasks, the format in which the model calls functions (the dialect), "
+        "what judges its completions (rewards), and what makes it explore (explorers). In each step of training the "
+        "model answers some prompts several times over, the rewards judge the answers, and the model learns from how "
+        "each answer compares with the others to the same prompt.",
+        "[bold]Three commands to start with[/bold]",
+        "callwright plugins  [dim]# what a recipe can name[/dim]",
+        "callwright check recipes/quickstart.yaml  [dim]# find every mistake before a model is loaded[/dim]",
+        "callwright train recipes/quickstart.yaml train.steps=10  [dim]# KEY=VALUE sets a line of the recipe[/dim]",
+    )
+)
+
+WRITTEN_BY_A_RUN = (
+    "recipe.resolved.yaml",
+    "versions.json",
+    "metrics.jsonl",
+    "eval.json",
+    "rollouts",
+    "checkpoints",
+)
+"""What `--fresh` deletes in a run folder; anything else in there is the user's."""
+
+app = typer.Typer(
+    help=HELP,
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Lines of the recipe to set, such as train.steps=20 explore.0.alpha=0.2"
+    ),
+]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # Both are read when the libraries are loaded. OpenMP's idle threads otherwise spin, and on a busy machine take the
+    # cores from those that have work; tokenizers otherwise warns at every fork.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a completion may hold what the terminal cannot show
+    try:
+        app()
+    except CallwrightError as error:
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), safe(str(error))), soft_wrap=True)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: CallwrightError) -> int:
+    from callwright.recipe import RecipeError
+
+    return 2 if isinstance(error, RecipeError) else 1
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"callwright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------------- train
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the recipe's run folder.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the run folder and start over.")] = False,
+) -> None:
+    """Train a model as a recipe says, and show what it gets right before and after."""
+    if resume and fresh:
+        raise typer.BadParameter("--resume goes on and --fresh starts over: give one of them")
+    from callwright.recipe import build, load_recipe
+
+    settings = load_recipe(recipe, overrides or [])
+    components = build(settings)
+    _prepare(settings.run, resume, fresh)
+    console = Console()
+    display = make_display(console)
+    try:
+        result = components.engine.train(settings, components, display, resume)
+    finally:
+        display.finished()
+    print_run(console, result)
+    if result.stopped == "interrupted":
+        raise typer.Exit(130)
+
+
+def _prepare(run: Path, resume: bool, fresh: bool) -> None:
+    """Never write over a run: its metrics and rollouts would be a mixture of two."""
+    written = [run / name for name in WRITTEN_BY_A_RUN if (run / name).exists()]
+    if not written or resume:
+        return
+    if not fresh:
+        raise CallwrightError(
+            f"{run} already holds a run: --resume goes on with it, --fresh deletes it and starts over"
+        )
+    for path in written:
+        try:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError as error:
+            raise CallwrightError(f"--fresh cannot delete {path}: {error.strerror}") from error
+
+
+# ----------------------------------------------------------------------------------------------------- eval
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Hub name, folder, GGUF file, package:NAME/FILE.gguf, or a run folder.",
+            show_default=False,
+        ),
+    ],
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="A BFCL category, as often as wanted. Default: simple_python, or the recipe's."),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take data, dialect and rewards from this recipe. Default: the run folder's.", show_default=False
+        ),
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each category.")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Only the rows that the recipe holds out.")] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Prompts answered at once.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion, in tokens.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Also write the result here.")
+    ] = None,
+) -> None:
+    """Let a model answer function-calling tasks greedily; show what it gets right, and why it fails."""
+    from callwright.recipe import build
+
+    if held_out and category:
+        raise typer.BadParameter("--held-out means rows of the recipe's own categories: leave --category out")
+    given = {
+        "data.source.categories": category or None,
+        # Without --held-out all rows count, also in a category too small to hold so many out.
+        "data.held_out": None if held_out else 0,
+        "data.validation": None if held_out else 0,
+        "evaluate.batch_size": batch_size,
+        "evaluate.max_new_tokens": max_new_tokens,
+        "model.device": device,
+        "model.dtype": dtype,
+    }
+    settings = _evaluation_recipe(model, recipe, given)
+    components = build(settings)
+    tasks = _first_rows(_tasks(settings, components, held_out), rows)
+    console = Console()
+    from callwright.evaluate import evaluate_model
+
+    display = make_display(console)
+    try:
+        result = evaluate_model(
+            model,
+            components.dialect,
+            components.rewards,
+            tasks,
+            max_new_tokens=settings.evaluate.max_new_tokens or settings.train.max_new_tokens,
+            batch_size=settings.evaluate.batch_size,
+            device=settings.model.device,
+            dtype=settings.model.dtype,
+            display=display,
+        )
+    finally:
+        display.finished()
+    print_evaluation(console, result)
+    if json_file is not None:
+        _write_json(json_file, {"model": model, **result.to_json()})
+
+
+def _evaluation_recipe(model: str, path: Path | None, given: Mapping[str, object]) -> Recipe:
+    """The recipe that was named, else the one in the run folder, else the one that ships with this file."""
+    from callwright.recipe import load_recipe
+
+    of_the_run = Path(model) / "recipe.resolved.yaml"
+    if path is None:
+        path = of_the_run if of_the_run.is_file() else Path(__file__).with_name("evaluate.yaml")
+    values = {"model.name": model, **{place: value for place, value in given.items() if value is not None}}
+    return load_recipe(path, [f"{place}={json.dumps(value)}" for place, value in values.items()])
+
+
+def _tasks(settings: Recipe, components: Components, held_out: bool) -> list[Task]:
+    from callwright.data import load_split
+
+    if held_out and not settings.data.held_out:
+        raise CallwrightError("--held-out: the recipe holds no rows out; leave the option out, or set data.held_out")
+    split = load_split(components.source, components.stages, settings.data)
+    return split.held_out if held_out else split.held_out + split.validation + split.train
+
+
+def _first_rows(tasks: Iterable[Task], rows: int | None) -> list[Task]:
+    """At most `rows` tasks of each category."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for task in tasks:
+        category = str(task.meta.get("category"))
+        seen[category] += 1
+        if rows is None or seen[category] <= rows:
+            chosen.append(task)
+    return chosen
+
+
+def _write_json(path: Path, value: Mapping[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CallwrightError(f"--json: cannot write {path}: {error.strerror}") from error
+
+
+# ------------------------------------------------------------------------------------------- plugins, check
+
+
+@app.command()
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects instead of a table.")] = False,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, such as reward.", show_default=False)] = None,
+) -> None:
+    """List what a recipe can name, and say which plugins are broken."""
+    from callwright.plugins import KINDS, catalogue, describe
+
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(KINDS)}", param_hint="--kind")
+    rows = []
+    for entry in catalogue():
+        if kind in (None, entry.kind):
+            description, error = describe(entry)
+            row = {name: getattr(entry, name) for name in ("kind", "name", "distribution", "version")}
+            rows.append({**row, "description": description, "error": error})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        print_plugins(Console(), rows)
+
+
+@app.command()
+def check(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Find every mistake of a recipe at once, without loading a model; without any, say what it does."""
+    from callwright.recipe import build, load_recipe
+    from callwright.recipe import check as mistakes_of
+
+    mistakes = mistakes_of(recipe, overrides or [])
+    for mistake in mistakes:
+        typer.echo(safe(str(mistake)))
+    if mistakes:
+        raise typer.Exit(2)
+    settings = load_recipe(recipe, overrides or [])
+    for name, text in _summary(settings, build(settings)).items():
+        typer.echo(f"{name:10}  {safe(text)}")
+
+
+def _summary(settings: Recipe, components: Components) -> dict[str, str]:
+    from callwright.data import load_split
+
+    split, shape = load_split(components.source, components.stages, settings.data), settings.train
+    rows = [f"{len(split.train)} rows to train on"]
+    rows += [f"{len(split.validation)} for validation"] if split.validation else []
+    rows += [f"{len(split.held_out)} held out"] if split.held_out else []
+    rows += [f"{count} dropped as {code}" for code, count in split.dropped.items()]
+    steps = f"{shape.steps} steps x {shape.prompts_per_step} prompts x {shape.group_size} completions"
+    return {
+        "model": settings.model.name,
+        "data": f"{settings.data.source.use}: {', '.join(rows)}",
+        "dialect": settings.dialect.use,
+        "rewards": ", ".join(reward.name for reward in components.rewards),
+        "explorers": ", ".join(explorer.name for explorer in components.explorers) or "none",
+        "training": f"{steps} of at most {shape.max_new_tokens} tokens",
+        "run folder": str(settings.run),
+    }

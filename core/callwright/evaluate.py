@@ -1,0 +1,149 @@
+"""Greedy evaluation: which share of tasks a model gets right, and why it fails at the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from callwright.display import Display
+from callwright.packing import Policy
+from callwright.plugins import Hooks, Named
+from callwright.rollouts import encode_prompt, end_ids, make_rollouts
+from callwright.sampling import SamplingPlan, choose_path, generate
+from callwright.types import JSON, CallwrightError, Dialect, Rollouts, Task
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """Greedy results over a set of tasks."""
+
+    accuracy: float
+    """Share of the rows that a reward judged in which every judging reward gave 1; in [0, 1]."""
+    rows: int
+    """Rows that a reward judged."""
+    reasons: dict[str, int]
+    """Rows by the first reason of the first reward that did not give 1; "correct" for the others."""
+    by_category: dict[str, tuple[int, float]]
+    """Rows and accuracy by `task.meta["category"]`, where tasks have one."""
+    left_out: int = 0
+    """Rows without a verdict: every reward abstained, or one failed, or the prompt does not fit the model's context."""
+
+    def to_json(self) -> dict[str, JSON]:
+        return asdict(self)
+
+
+def evaluate(
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    dialect: Dialect,
+    hooks: Hooks,
+    tasks: Sequence[Task],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    display: Display,
+    phase: str = "evaluate",
+    context: int | None = None,
+) -> EvalResult:
+    """Answer every task greedily and count. `context`: prompts that do not fit into so many tokens are left out."""
+    ends = end_ids(tokenizer, policy.causal_lm)
+    prompts = [encode_prompt(tokenizer, dialect, task) for task in tasks]
+    fitting = [i for i, ids in enumerate(prompts) if context is None or len(ids) + max_new_tokens <= context]
+    # Neighbours in length share a batch, so that little of it is padding.
+    fitting.sort(key=lambda i: len(prompts[i]))
+    outcomes: list[tuple[Task, str | None]] = [(task, None) for i, task in enumerate(tasks) if i not in set(fitting)]
+    display.phase(phase, 0, len(tasks))
+    for start in range(0, len(fitting), batch_size):
+        batch = fitting[start : start + batch_size]
+        group = torch.arange(len(batch))
+        rows = [prompts[i] for i in batch]
+        plan = SamplingPlan.greedily(len(batch))
+        generation = generate(
+            policy, tokenizer, rows, group, plan, max_new_tokens=max_new_tokens, end_ids=ends, stop=dialect.stop
+        )
+        rollouts = make_rollouts(
+            -1,
+            [tasks[i] for i in batch],
+            group,
+            rows,
+            generation,
+            plan.temperature,
+            tokenizer=tokenizer,
+            dialect=dialect,
+            ends=ends,
+        )
+        hooks.score(rollouts)
+        outcomes += [(task, first_reason(rollouts, row)) for row, task in enumerate(rollouts.tasks)]
+        display.phase(phase, len(outcomes), len(tasks))
+    return _count(outcomes)
+
+
+def first_reason(rollouts: Rollouts, row: int) -> str | None:
+    """Why the row is not right: the first reason of the first reward below 1. "correct" if there is none; None if no
+    reward judged the row, or one failed."""
+    verdicts = [verdicts[row] for verdicts in rollouts.verdicts.values()]
+    scored = [v for v in verdicts if v.score is not None]
+    if not scored or any(v.failure is not None for v in verdicts):
+        return None
+    for verdict in scored:
+        if verdict.score != 1.0:
+            return str(verdict.reasons[0].code) if verdict.reasons else "no reason given"
+    return "correct"
+
+
+def _count(outcomes: Sequence[tuple[Task, str | None]]) -> EvalResult:
+    judged = [(task, reason) for task, reason in outcomes if reason is not None]
+    if not judged:
+        raise CallwrightError(
+            "no row could be evaluated: every reward abstained or failed on every row, or no prompt fits the model's"
+            " context; look at the rewards and at the tasks' answers"
+        )
+    by_category: dict[str, list[bool]] = {}
+    for task, reason in judged:
+        if (category := task.meta.get("category")) is not None:
+            by_category.setdefault(str(category), []).append(reason == "correct")
+    right = sum(reason == "correct" for _, reason in judged)
+    return EvalResult(
+        accuracy=right / len(judged),
+        rows=len(judged),
+        reasons=dict(Counter(str(reason) for _, reason in judged).most_common()),
+        by_category={name: (len(hits), sum(hits) / len(hits)) for name, hits in sorted(by_category.items())},
+        left_out=len(outcomes) - len(judged),
+    )
+
+
+def evaluate_model(
+    name: str,
+    dialect: Dialect,
+    rewards: Sequence[Named],
+    tasks: Sequence[Task],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    device: str,
+    dtype: str,
+    display: Display,
+) -> EvalResult:
+    """Load a model by name and evaluate it."""
+    from callwright.grpo import Defaults
+    from callwright.models import autocast_dtype, context_length, load_model
+
+    loaded = load_model(name, device=device, dtype=dtype, notify=display.note)
+    policy = Policy(loaded.model)
+    policy.autocast_dtype = autocast_dtype("auto", policy.device)
+    choose_path(policy, [encode_prompt(loaded.tokenizer, dialect, task) for task in tasks[:2]], display.warn)
+    return evaluate(
+        policy,
+        loaded.tokenizer,
+        dialect,
+        Hooks(list(rewards), Defaults("group", 0.2, 0.2, 0.0), "all"),
+        tasks,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        display=display,
+        context=context_length(name),
+    )

@@ -1,0 +1,345 @@
+"""The GRPO step on one machine. Read this first.
+
+A step is: take prompts -> generate a group of completions for each -> score -> advantages -> update -> record.
+Plugins act at the hooks of `hookspecs.py` and nowhere else; `Hooks` folds what they contribute.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from callwright import grpo
+from callwright.data import Deck
+from callwright.display import Display, Sample
+from callwright.packing import Policy
+from callwright.plugins import BadNumber, Hooks
+from callwright.recipe import Recipe
+from callwright.rollouts import character_segments, decode, make_rollouts
+from callwright.sampling import SamplingPlan, generate
+from callwright.types import Dialect, MicroBatch, Need, Rollouts, Segment
+
+
+@dataclass
+class Control:
+    """What a plugin may ask of the loop in `step_ended`. Requests are carried out before the next step."""
+
+    stopped: str | None = None
+    wants_save: bool = False
+    wants_reference: bool = False
+
+    def stop(self, reason: str) -> None:
+        """End the run after this step, as if it had been the last; `reason` is shown."""
+        self.stopped = self.stopped or reason
+
+    def save(self) -> None:
+        """Write a checkpoint after this step."""
+        self.wants_save = True
+
+    def reset_reference(self) -> None:
+        """Make the policy as it is now the reference model."""
+        self.wants_reference = True
+
+
+@dataclass
+class Learner:
+    """Everything that a step needs."""
+
+    recipe: Recipe
+    hooks: Hooks
+    dialect: Dialect
+    policy: Policy
+    tokenizer: PreTrainedTokenizerBase
+    optimizer: torch.optim.Optimizer
+    deck: Deck
+    """Training tasks with their prompts, in a shuffled order that a checkpoint can restore."""
+    ends: list[int]
+    """Tokens that end a completion."""
+    display: Display
+    reference: Policy | None = None
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    """Draws the completions."""
+
+    def step(self, step: int) -> tuple[dict[str, float], Rollouts]:
+        """One GRPO step: the metrics, and the completions that it trained on."""
+        started = time.perf_counter()
+        self.hooks.take_seconds()
+        rollouts, metrics, problem = self.collect(step)
+        collected = time.perf_counter()
+        try:
+            if problem is not None:
+                raise problem
+            self.judge(rollouts)
+            metrics |= self.update(rollouts)
+        except BadNumber as error:
+            # A skipped update is better than a broken model.
+            self.optimizer.zero_grad(set_to_none=True)
+            self.display.warn(f"{error}; the update is skipped")
+            metrics["skipped_update"] = 1.0
+        metrics |= describe(rollouts, self.hooks)
+        ended = time.perf_counter()
+        metrics |= {f"seconds/{name}": seconds for name, seconds in self.hooks.take_seconds().items()}
+        metrics |= {"seconds": ended - started, "seconds/collect": collected - started}
+        metrics |= {"seconds/update": ended - collected}
+        metrics["tokens_per_second"] = metrics["tokens"] / (ended - started)
+        return metrics, rollouts
+
+    # ------------------------------------------------------------------------------------------ completions
+
+    def collect(self, step: int) -> tuple[Rollouts, dict[str, float], BadNumber | None]:
+        """Completions and rewards for this step, figures, and the first bad number among the rewards.
+
+        Groups that a plugin does not keep are replaced by others, in at most `train.refills` more rounds; when none is
+        kept at all, the last round's are used.
+        """
+        train = self.recipe.train
+        problem: BadNumber | None = None
+        kept: list[Rollouts] = []
+        groups = rounds = dropped = tokens = 0
+        while groups < train.prompts_per_step and rounds <= train.refills:
+            rollouts = self.generate(step, train.prompts_per_step - groups, first_group=(groups + dropped))
+            problem = self.reward(rollouts) or problem
+            tokens += int(rollouts.mask.sum())
+            rounds += 1
+            keep = self.hooks.keep_groups(rollouts)
+            names = rollouts.groups[keep]
+            groups, dropped = groups + len(names), dropped + int((~keep).sum())
+            if len(names):
+                kept.append(rollouts.select(torch.isin(rollouts.group_ids, names).nonzero().squeeze(1)))
+        metrics = {"tokens": float(tokens), "dropped_groups": float(dropped), "refills": float(rounds - 1)}
+        return Rollouts.concatenate(kept) if kept else rollouts, metrics, problem
+
+    def reward(self, rollouts: Rollouts) -> BadNumber | None:
+        """Fill `verdicts`, `rewards` and `total`. Returns the first number that is not finite, if there is one."""
+        problem = self.hooks.score(rollouts)
+        rollouts.total = self.hooks.combine(rollouts)
+        try:
+            rollouts.total = rollouts.total + self.hooks.shape_rewards(rollouts)
+        except BadNumber as error:
+            problem = problem or error
+        return problem
+
+    def generate(self, step: int, prompts: int, first_group: int) -> Rollouts:
+        """A group of completions for each of the next prompts of the deck, parsed but not scored."""
+        train = self.recipe.train
+        drawn = [self.deck.draw() for _ in range(prompts)]
+        group = torch.arange(prompts).repeat_interleave(train.group_size)
+        tasks = [drawn[g][0] for g in group.tolist()]
+        defaults = {"temperature": train.temperature, "top_p": train.top_p, "top_k": train.top_k, "min_p": train.min_p}
+        fields: dict[str, Any] = self.hooks.sampling(step, train.steps, tasks, group + first_group, defaults)
+        if (seed := fields.pop("seed", None)) is not None:
+            self.generator.manual_seed(int(seed))
+        plan = SamplingPlan(**fields)
+        self.policy.model.eval()
+        generation = generate(
+            self.policy,
+            self.tokenizer,
+            [ids for _, ids in drawn],
+            group,
+            plan,
+            max_new_tokens=train.max_new_tokens,
+            end_ids=self.ends,
+            stop=self.dialect.stop,
+            generator=self.generator,
+            process_logits=self.hooks.process_logits if self.hooks.processes_logits else None,
+            segments=self._newest_segments,
+            progress=lambda done, total: self.display.phase("generate", done, total),
+        )
+        return make_rollouts(
+            step,
+            tasks,
+            group + first_group,
+            [drawn[g][1] for g in group.tolist()],
+            generation,
+            plan.temperature.cpu(),
+            tokenizer=self.tokenizer,
+            dialect=self.dialect,
+            ends=self.ends,
+        )
+
+    def _newest_segments(self, tokens: Sequence[list[int]]) -> Tensor:
+        texts = [decode(self.tokenizer, ids, self.ends) for ids in tokens]
+        last = [character_segments(self.dialect.parse(text))[-1:] or [int(Segment.OTHER)] for text in texts]
+        return torch.tensor([segment[0] for segment in last], dtype=torch.int8)
+
+    # ------------------------------------------------------------------------------------------- advantages
+
+    def judge(self, rollouts: Rollouts) -> None:
+        """Fill `ref_logps` if a plugin needs them, then `advantages` and `token_weights`."""
+        if Need.REF_LOGPS in self.hooks.needs:
+            rollouts.ref_logps = self.reference_logps(rollouts)
+        base = self.hooks.advantages(rollouts)
+        rollouts.advantages = base[:, None] * rollouts.mask + self.hooks.shape_advantages(rollouts, base)
+        rollouts.token_weights = self.hooks.token_weights(rollouts)
+
+    @torch.no_grad()
+    def reference_logps(self, rollouts: Rollouts) -> Tensor:
+        """(N, T) float32 on the CPU: from the frozen copy, or with LoRA from the model without its adapter."""
+        result = torch.zeros(rollouts.mask.shape)
+        for rows in self.micro_batches(rollouts, list(range(len(rollouts)))):
+            part = rollouts.select(rows)
+            arguments = (part.prompt_ids, part.completion_ids, part.mask, part.temperature)
+            if self.reference is not None:
+                logps, _ = self.reference.score(*arguments, entropy=False)
+            else:
+                with self.policy.model.disable_adapter():
+                    logps, _ = self.policy.score(*arguments, entropy=False)
+            result[rows] = logps.cpu()
+        return result
+
+    # ----------------------------------------------------------------------------------------------- update
+
+    def update(self, rollouts: Rollouts) -> dict[str, float]:
+        """Change the weights: `train.passes` optimizer steps over all rows. Returns the means over the passes."""
+        train = self.recipe.train
+        assert rollouts.total is not None
+        assert rollouts.advantages is not None
+        takes_part = ~rollouts.total.isnan()
+        shares = grpo.token_shares(rollouts.mask, takes_part, train.aggregation, train.max_new_tokens)
+        rows = takes_part.nonzero().squeeze(1).tolist()
+        if not self.hooks.learns_without_advantage:
+            # The gradient of such a row is exactly zero: most of a step's rows once the model is nearly always right.
+            learns = (rollouts.advantages != 0).any(1)
+            rows = [row for row in rows if learns[row]]
+        if not rows:
+            return {"loss": 0.0, "grad_norm": 0.0}
+        self.policy.model.train()
+        # In the first pass the policy is still the one before the update, so its log-probabilities are the old ones.
+        old_logps = torch.zeros(rollouts.mask.shape, device=self.policy.device)
+        sums: defaultdict[str, float] = defaultdict(float)
+        for number in range(train.passes):
+            self.optimizer.zero_grad(set_to_none=True)
+            done = number * len(rows)
+            for part in self.micro_batches(rollouts, rows):
+                batch = self.micro_batch(rollouts, part, shares, old_logps, first_pass=number == 0)
+                for name, value in self.backward(batch).items():
+                    sums[name] += value
+                done += len(part)
+                self.display.phase("update", done, train.passes * len(rows))
+            sums["grad_norm"] += self.apply_gradient(rollouts.step)
+        return {name: value / train.passes for name, value in sums.items()}
+
+    def micro_batches(self, rollouts: Rollouts, rows: list[int]) -> Iterator[list[int]]:
+        """Cut rows into parts of at most `train.tokens_per_micro_batch` tokens; rows of a prompt stay together as far
+        as they fit, since they share its tokens."""
+        budget, lengths = self.recipe.train.tokens_per_micro_batch, rollouts.lengths.tolist()
+        part: list[int] = []
+        used = 0
+        for row in rows:
+            shared = self.policy.packed and part and rollouts.group_ids[part[-1]] == rollouts.group_ids[row]
+            cost = lengths[row] + (0 if shared else len(rollouts.prompt_ids[row]))
+            if part and used + cost > budget:
+                yield part
+                part, used = [], 0
+                cost = lengths[row] + len(rollouts.prompt_ids[row])
+            part.append(row)
+            used += cost
+        yield part
+
+    def micro_batch(
+        self, rollouts: Rollouts, rows: list[int], shares: Tensor, old_logps: Tensor, *, first_pass: bool
+    ) -> MicroBatch:
+        """Score the rows under the policy as it is now, with a gradient."""
+        part, device, index = rollouts.select(rows), self.policy.device, torch.tensor(rows)
+        with_entropy = Need.ENTROPY_GRADIENT in self.hooks.needs
+        logps, entropy = self.policy.score(
+            part.prompt_ids, part.completion_ids, part.mask, part.temperature, entropy=with_entropy
+        )
+        if first_pass:
+            old_logps[index] = logps.detach()
+        assert part.advantages is not None
+        assert part.token_weights is not None
+        return MicroBatch(
+            logps=logps,
+            entropy=part.entropy.to(device) if entropy is None else entropy,
+            old_logps=old_logps[index],
+            behaviour_logps=part.behaviour_logps.to(device),
+            ref_logps=None if part.ref_logps is None else part.ref_logps.to(device),
+            advantages=part.advantages.to(device),
+            mask=part.mask.to(device),
+            segments=part.segments.to(device),
+            token_weights=part.token_weights.to(device),
+            scale=shares[index].to(device),
+            rows=index,
+            rollouts=rollouts,
+        )
+
+    def backward(self, batch: MicroBatch) -> dict[str, float]:
+        """Add the micro-batch's gradient. Returns its part of the step's loss, by term."""
+        train, step = self.recipe.train, batch.rollouts.step
+        policy_loss = batch.aggregate(self.hooks.policy_loss(batch) * batch.token_weights)
+        terms = {"policy_loss": policy_loss, **self.hooks.loss_terms(batch)}
+        for name, term in terms.items():
+            if not bool(term.isfinite()):
+                raise BadNumber("the loss", name, step, int(batch.rows[0]), float(term))
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        metrics = {"loss": float(loss), **{name: float(term) for name, term in terms.items()}}
+        clipped = grpo.clip_mask(batch.logps, batch.old_logps, batch.advantages, train.clip_low, train.clip_high)
+        metrics["clip_share"] = float(batch.aggregate(clipped.float()))
+        if batch.ref_logps is not None:
+            metrics["kl"] = float(batch.aggregate(grpo.kl_k3(batch.logps.detach(), batch.ref_logps)))
+        return metrics
+
+    def apply_gradient(self, step: int) -> float:
+        """Clip the gradient to `train.max_grad_norm` and change the weights. Returns the norm before clipping."""
+        train = self.recipe.train
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, train.max_grad_norm))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise BadNumber("the loss", "gradient", step, None, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = train.learning_rate * min(1.0, (step + 1) / (train.warmup_steps + 1))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+
+def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
+    """The step's figures that need no gradient: rewards, reasons, entropy by segment, lengths, groups."""
+    assert rollouts.total is not None
+    judged = ~rollouts.total.isnan()
+    flat = grpo.flat_groups(rollouts.total, rollouts.group_ids)
+    metrics = {
+        "reward": float(rollouts.total[judged].mean()) if judged.any() else math.nan,
+        "failed_rows": float(sum(any(v[r].failure for v in rollouts.verdicts.values()) for r in range(len(rollouts)))),
+        "rows": float(len(rollouts)),
+        "flat_groups": float((flat.float() / _group_sizes(rollouts.group_ids)).sum() / len(rollouts.groups)),
+        "entropy": float(rollouts.entropy[rollouts.mask].mean()),
+        "completion_length": float(rollouts.lengths.float().mean()),
+        "truncated": float(rollouts.truncated.float().mean()),
+        "temperature": float(rollouts.temperature.mean()),
+    }
+    for segment in (Segment.THINKING, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE):
+        inside = rollouts.segments == segment
+        if inside.any():
+            metrics[f"entropy/{segment.name.lower()}"] = float(rollouts.entropy[inside].mean())
+    for name, verdicts in rollouts.verdicts.items():
+        scores = rollouts.rewards[name]
+        metrics[f"reward/{name}"] = float(scores.nanmean())
+        for code, count in Counter(str(v.reasons[0].code) for v in verdicts if v.reasons).items():
+            metrics[f"reason/{name}/{code}"] = float(count)
+    return metrics
+
+
+def _group_sizes(group_ids: Tensor) -> Tensor:
+    """(N,) long: the number of rows in each row's group."""
+    _, index, counts = torch.unique(group_ids, return_inverse=True, return_counts=True)
+    return counts[index]
+
+
+def sample_of(rollouts: Rollouts, row: int) -> Sample:
+    """One completion to show."""
+    assert rollouts.total is not None
+    questions = [str(m["content"]) for m in rollouts.tasks[row].messages if m.get("role") == "user"]
+    verdicts = {name: verdicts[row] for name, verdicts in rollouts.verdicts.items()}
+    return Sample(questions[-1] if questions else "", rollouts.texts[row], float(rollouts.total[row]), verdicts)

@@ -1,0 +1,695 @@
+"""Recipes: YAML -> a checked `Recipe` -> the components of a run. Every mistake is found, with file, line and place.
+
+Importing this module does not import torch, and no model is loaded here.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_serializer
+
+from callwright.data import load_split
+from callwright.hookspecs import hookimpl
+from callwright.plugins import (
+    ComponentError,
+    Hooks,
+    Named,
+    Origin,
+    Place,
+    PluginError,
+    RegistrationError,
+    build_component,
+    checked,
+    find,
+)
+from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
+
+# ------------------------------------------------------------------------------------------------- mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A position in a recipe. Lines and columns count from 1; both are 0 for an override."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong with a recipe, and how to mend it."""
+
+    file: str
+    line: int
+    column: int
+    place: str
+    """Such as `train.steps` or `explore.0.alpha`; empty for the whole file."""
+    message: str
+    repair: str = ""
+
+    def __str__(self) -> str:
+        where = " ".join(part for part in (str(Where(self.file, self.line, self.column)), self.place) if part)
+        return f"{where}: {self.message}" + (f"; {self.repair}" if self.repair else "")
+
+
+def _mistake(where: Where, place: Place, text: str) -> Mistake:
+    message, _, repair = text.partition("; ")
+    return Mistake(where.file, where.line, where.column, ".".join(map(str, place)), message, repair)
+
+
+class RecipeError(CallwrightError):
+    """All mistakes of a recipe, one to a line."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes = list(mistakes)
+
+
+# -------------------------------------------------------------------------------------------------- the model
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class ComponentConfig(_Part):
+    """A plugin and its options. In YAML the options stand beside `use`; the name alone will do where there are none."""
+
+    use: str
+    """An installed name, `distribution:name`, `package.module:Class` or `./file.py:Class`."""
+    options: dict[str, JSON] = {}
+    """The plugin's own options, checked by the plugin."""
+    name: str | None = None
+    """Of rewards and explorers: the name in metrics and messages, unique in the run. Default: the plugin's name."""
+    weight: float = 1.0
+    """Of rewards: the factor in `combine: sum`. With 0 the reward is only watched."""
+
+    @model_serializer
+    def _flat(self) -> dict[str, JSON]:
+        named = {} if self.name is None else {"name": self.name}
+        weighed = {} if self.weight == 1.0 else {"weight": self.weight}
+        return {"use": self.use, **named, **weighed, **self.options}
+
+
+def _component(*keys: str) -> BeforeValidator:
+    """Reads a component from YAML; `keys` are those that are not the plugin's options."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"use": value}
+        if isinstance(value, ComponentConfig):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError("should be a plugin's name, or a mapping with `use` and options")
+        return {
+            **{key: value[key] for key in keys if key in value},
+            "options": {key: item for key, item in value.items() if key not in keys},
+        }
+
+    return BeforeValidator(read)
+
+
+PlainComponent = Annotated[ComponentConfig, _component("use")]
+ExplorerComponent = Annotated[ComponentConfig, _component("use", "name")]
+RewardComponent = Annotated[ComponentConfig, _component("use", "name", "weight")]
+
+
+class LoraConfig(_Part):
+    """Train a low-rank adapter instead of all weights."""
+
+    rank: int = Field(default=16, gt=0)
+    """Rank of the adapter's matrices."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that is dropped, 0 to 1."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Names of the modules that get an adapter, or all linear layers."""
+
+
+class ModelConfig(_Part):
+    """The model that is trained, and in what numbers it computes."""
+
+    name: str
+    """Hub name, folder, GGUF file, or `package:` and a file inside an installed package."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the arithmetic (autocast)."""
+    packing: Literal["auto", "packed", "padded"] = "auto"
+    """`packed`: a group as one row with its prompt once. `auto` packs unless the model gives other results that way."""
+    gradient_checkpointing: bool = False
+    """Less memory for more arithmetic: activations are computed again in the backward pass."""
+    lora: LoraConfig | None = None
+    """Options of the adapter; without them all weights are trained."""
+
+
+class DataConfig(_Part):
+    """Where the tasks come from, and which are kept out of training."""
+
+    source: PlainComponent
+    """A source plugin."""
+    stages: list[PlainComponent] = []
+    """Stage plugins, applied in this order."""
+    held_out: int = Field(default=0, ge=0)
+    """Rows that are never trained on, for the accuracy before and after."""
+    validation: int = Field(default=0, ge=0)
+    """Rows of the rest that are not trained on either, for choosing settings."""
+    split_seed: int = 0
+    """Chooses which rows these are."""
+
+
+class RewardsConfig(_Part):
+    """What judges a completion."""
+
+    combine: Literal["all", "sum"] = "all"
+    """`all`: 1 if every reward gives 1, else 0. `sum`: weight times score, summed."""
+    use: list[RewardComponent] = Field(min_length=1)
+    """Reward plugins, each with its options and, if wanted, `weight` and `name`."""
+
+
+class TrainConfig(_Part):
+    """The GRPO loop."""
+
+    steps: int = Field(default=100, gt=0)
+    """Steps in all; one step generates, scores and updates."""
+    prompts_per_step: int = Field(default=8, gt=0)
+    """Prompts in a step, each answered by one group."""
+    group_size: int = 8
+    """Completions per prompt, at least 2: they are each other's baseline."""
+    max_new_tokens: int = Field(default=256, gt=0)
+    """Longest completion, in tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature, above 0."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the fewest tokens whose probabilities sum to this; 1 is off."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from this many most probable tokens; 0 is off."""
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    """Leave out tokens below this share of the most probable one's probability; 0 is off."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """AdamW's, after the warm-up."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Longer gradients are cut to this L2 norm."""
+    passes: int = Field(default=1, gt=0)
+    """Optimisation passes over each step's completions."""
+    clip_low: float = Field(default=0.2, ge=0, le=1)
+    """The probability ratio is clipped below 1 minus this."""
+    clip_high: float = Field(default=0.2, ge=0)
+    """The probability ratio is clipped above 1 plus this."""
+    kl: float = Field(default=0.0, ge=0)
+    """Coefficient of the KL divergence from the reference model; 0 loads no reference."""
+    aggregation: Literal["token", "sequence", "constant"] = "token"
+    """Mean loss over all tokens, over each completion and then over completions, or divided by a constant length."""
+    advantage_scale: Literal["group", "batch", "none"] = "group"
+    """Divide advantages by the standard deviation of the group's rewards, of the whole step's, or not at all."""
+    tokens_per_micro_batch: int = Field(default=16384, gt=0)
+    """Most tokens in one forward pass of the update; less needs less memory and gives the same gradients."""
+    refills: int = Field(default=3, ge=0)
+    """How often groups that an explorer refuses are replaced in one step."""
+    checkpoint_every: int = Field(default=50, ge=0)
+    """Steps between checkpoints; 0 saves at the end only."""
+    keep_checkpoints: int = Field(default=2, gt=0)
+    """Older checkpoints are deleted."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between evaluations on the validation rows; 0 is never."""
+    show_every: int = Field(default=5, ge=0)
+    """Steps between sampled completions on the screen; 0 is never."""
+    max_bad_steps: int = Field(default=5, gt=0)
+    """The run stops after this many steps in a row that were skipped because of NaN or infinity."""
+
+    @field_validator("group_size")
+    @classmethod
+    def _has_a_baseline(cls, value: int) -> int:
+        if value < 2:
+            raise ValueError("should be at least 2: a group of one has no baseline")
+        return value
+
+
+class EvaluateConfig(_Part):
+    """Greedy evaluation."""
+
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    """Longest completion, in tokens. Default: that of training."""
+    batch_size: int = Field(default=32, gt=0)
+    """Prompts that are answered at once."""
+
+
+class Recipe(_Part):
+    """A whole run. `load_recipe` makes one from a file."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of sampling and of the order of the tasks."""
+    run: Path
+    """The run's folder. `load_recipe` fills in `runs/` and the recipe's name."""
+    model: ModelConfig
+    dialect: PlainComponent
+    """The output format, a dialect plugin."""
+    data: DataConfig
+    rewards: RewardsConfig
+    explore: list[ExplorerComponent] = []
+    """Explorer plugins; the order matters for sampling plans only."""
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    engine: PlainComponent = ComponentConfig(use="local")
+    """What runs the loop, an engine plugin."""
+    _path: Path | None = PrivateAttr(None)
+    _root: _Node | None = PrivateAttr(None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that this recipe was loaded from."""
+        return self._path
+
+    def to_yaml(self) -> str:
+        """The whole recipe with all defaults and without `extends`; loads back to an equal one."""
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal settings; the files that they were read from do not matter."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment] # options are dicts
+
+    def where(self, place: Place) -> Where:
+        """The file and line that `place` was read from, or of the nearest thing around it."""
+        return self._root.find(place).where if self._root else Where("recipe")
+
+
+# ---------------------------------------------------------------------------------------------- reading YAML
+
+
+@dataclass(slots=True)
+class _Node:
+    """A value of a recipe that knows where it was written; a mapping's entry stands at its key."""
+
+    value: Any
+    """A dict or a list of nodes, or a scalar."""
+    where: Where
+
+    def plain(self) -> JSON:
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
+
+    def find(self, place: Place) -> _Node:
+        """The node at `place`, or the last one on the way there."""
+        node = self
+        for key in place:
+            inside = node.value
+            if isinstance(inside, dict) and key in inside:
+                node = inside[str(key)]
+            elif isinstance(inside, list) and isinstance(key, int) and key < len(inside):
+                node = inside[key]
+            else:
+                break
+        return node
+
+    def without(self, places: Iterable[Place]) -> _Node:
+        """A copy in which the entries of mappings at `places` are missing."""
+        root = copy.deepcopy(self)
+        for place in places:
+            parent = root.find(place[:-1]).value
+            if place and isinstance(parent, dict):
+                parent.pop(place[-1], None)
+        return root
+
+
+_SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], JSON]], ...] = (
+    (re.compile(r"~|null|Null|NULL|"), lambda text: None),
+    (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text.lower() == "true"),
+    (re.compile(r"[-+]?\d[\d_]*"), lambda text: int(text.replace("_", ""))),
+    (re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?"), lambda text: float(text.replace("_", ""))),
+    (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda text: float(text.replace(".", ""))),
+)
+
+
+def _scalar(text: str) -> JSON:
+    """What an unquoted word means, after YAML 1.2: 1e-5 is a number, and `no` and 2020-01-01 are text."""
+    for pattern, convert in _SCALARS:
+        if pattern.fullmatch(text):
+            return convert(text)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes what `_scalar` would not read as text."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, None if isinstance(_scalar(text), str) else "'")
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """Turns PyYAML's nodes into ours. `lines` is False for an override, where line numbers say nothing."""
+
+    file: str
+    lines: bool
+    add: Callable[[Where, Place, str], None]
+
+    def where(self, mark: yaml.Mark | None) -> Where:
+        if not self.lines:
+            return Where(self.file)
+        return Where(self.file, mark.line + 1, mark.column + 1) if mark else Where(self.file, 1, 1)
+
+    def node(self, node: yaml.Node, at: Where, place: Place, around: tuple[yaml.Node, ...]) -> _Node:
+        inside = (*around, node)
+        if not node.tag.startswith("tag:yaml.org,2002:"):
+            self.add(at, place, f"the tag {node.tag} means nothing in a recipe; remove it")
+        elif node in around:
+            self.add(at, place, "an alias that holds itself; remove it")
+        elif isinstance(node, yaml.MappingNode):
+            return _Node(self._entries(node, place, inside), at)
+        elif isinstance(node, yaml.SequenceNode):
+            items = enumerate(node.value)
+            return _Node([self.node(n, self.where(n.start_mark), (*place, i), inside) for i, n in items], at)
+        elif isinstance(node, yaml.ScalarNode):
+            return _Node(node.value if node.style else _scalar(node.value), at)
+        return _Node(None, at)
+
+    def _entries(self, node: yaml.MappingNode, place: Place, inside: tuple[yaml.Node, ...]) -> dict[str, _Node]:
+        entries: dict[str, _Node] = {}
+        for key, value in node.value:
+            at = self.where(key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                self.add(at, place, "a key must be a word, not a list or a mapping")
+            elif key.value in entries:
+                self.add(at, (*place, key.value), f"given twice, first in {entries[key.value].where}; remove one")
+            else:
+                entries[key.value] = self.node(value, at, (*place, key.value), inside)
+        return entries
+
+
+class _Reader:
+    """Reads YAML into nodes and collects mistakes."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+        self.unread = False
+        """Some file could not be read at all: what it lacks is then no mistake of its own."""
+
+    def add(self, where: Where, place: Place, text: str) -> None:
+        self.mistakes.append(_mistake(where, place, text))
+
+    def file(self, path: Path, chain: tuple[Path, ...] = (), asked: Where | None = None) -> _Node:
+        """The file's mapping on top of those that it extends."""
+        start = Where(str(path), 1, 1)
+        node = self._mapping(path, chain, asked or start, ("extends",) if asked else ())
+        if node is None:
+            self.unread = True
+            return _Node({}, start)
+        return self._extended(node, path, (*chain, path.resolve()))
+
+    def _mapping(self, path: Path, chain: tuple[Path, ...], asked: Where, place: Place) -> _Node | None:
+        start = Where(str(path), 1, 1)
+        if path.resolve() in chain:
+            names = " -> ".join(p.name for p in (*chain, path))
+            self.add(asked, place, f"recipes extend each other in a circle: {names}; remove one `extends`")
+            return None
+        try:
+            node = self.text(path.read_text(encoding="utf-8"), str(path))
+        except OSError as error:
+            self.add(asked, place, f"cannot read {path}: {error.strerror}")
+            return None
+        except UnicodeDecodeError as error:
+            self.add(start, (), f"is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
+            return None
+        if node is not None and node.value is None:
+            return _Node({}, start)
+        if node is not None and not isinstance(node.value, dict):
+            self.add(node.where, (), "a recipe is a mapping; write keys such as `model:` and `train:`")
+            return None
+        return node
+
+    def _extended(self, node: _Node, path: Path, chain: tuple[Path, ...]) -> _Node:
+        extends = node.value.pop("extends", None)
+        if extends is None:
+            return node
+        names = extends.value if isinstance(extends.value, list) else [extends]
+        base = _Node({}, node.where)
+        for name in names:
+            if not isinstance(name.value, str):
+                self.add(name.where, ("extends",), f"should be the path of a recipe, but is {name.plain()!r}")
+                continue
+            parent = Path(os.path.normpath(path.parent / name.value))
+            base = _merged(base, self.file(parent, chain, name.where))
+        return _merged(base, node)
+
+    def text(self, text: str, file: str, lines: bool = True) -> _Node | None:
+        """The only document in `text`, null if there is none; None if it is no YAML."""
+        document = _Document(file, lines, self.add)
+        try:
+            node = yaml.compose(text, yaml.SafeLoader)
+            if node is None:
+                return _Node(None, document.where(None))
+            return document.node(node, document.where(node.start_mark), (), ())
+        except yaml.MarkedYAMLError as error:
+            parts = ", ".join(part for part in (error.context, error.problem) if part)
+            self.add(document.where(error.problem_mark or error.context_mark), (), f"no valid YAML: {parts}")
+        except (yaml.YAMLError, RecursionError) as error:
+            self.add(document.where(None), (), f"no valid YAML: {str(error).splitlines()[0]}")
+        return None
+
+    def override(self, root: _Node, text: str) -> None:
+        """Apply one `place=value` to the tree."""
+        file = f"override '{text}'"
+        name, equals, value = text.partition("=")
+        place: Place = tuple(int(key) if key.isdecimal() else key for key in name.split("."))
+        if not equals or not all(name.split(".")):
+            return self.add(Where(file), (), "is no override; write place=value, as in train.steps=20")
+        node = self.text(value, file, lines=False)
+        if node is None:
+            return None
+        target = root
+        for depth, key in enumerate(place):
+            if isinstance(target.value, str) and depth > 0 and _is_component(place[:depth]):
+                target.value = {"use": _Node(target.value, target.where)}
+            inside = target.value
+            if isinstance(inside, list) and (not isinstance(key, int) or key >= len(inside)):
+                text = f"no entry {key} in a list of {len(inside)}; entries count from 0"
+                return self.add(Where(file), place[: depth + 1], text)
+            if not isinstance(inside, list | dict):
+                inside = target.value = {}
+            key = key if isinstance(inside, list) else str(key)
+            if depth == len(place) - 1:
+                inside[key] = node
+            elif isinstance(inside, dict):
+                target = inside.setdefault(str(key), _Node({}, Where(file)))
+            else:
+                target = inside[key]
+        return None
+
+
+def _is_component(place: Place) -> bool:
+    if place and isinstance(place[-1], int):
+        return place[:-1] in (("explore",), ("rewards", "use"), ("data", "stages"))
+    return place in (("dialect",), ("engine",), ("data", "source"))
+
+
+def _merged(base: _Node, over: _Node) -> _Node:
+    """`over` on top of `base`: mappings are merged, anything else is replaced.
+
+    So is a component of another plugin, as the options of one mean nothing to another.
+    """
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    uses = [node.value["use"].value for node in (base, over) if "use" in node.value]
+    if len(uses) == 2 and isinstance(uses[0], str) and uses[0] != uses[1]:
+        return over
+    entries = dict(base.value)
+    for key, node in over.value.items():
+        entries[key] = _merged(entries[key], node) if key in entries else node
+    return _Node(entries, over.where)
+
+
+# ------------------------------------------------------------------------------------------- loading, building
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in `path` with `overrides` such as "train.steps=20". Raises `RecipeError` with all mistakes."""
+    reader, root = _read(path, overrides)
+    if reader.unread:
+        raise RecipeError(reader.mistakes)
+    recipe, mistakes, _ = _model(root, path)
+    if recipe is None or reader.mistakes or mistakes:
+        raise RecipeError([*reader.mistakes, *mistakes])
+    return recipe
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[_Reader, _Node]:
+    reader = _Reader()
+    root = reader.file(path)
+    for override in overrides:
+        reader.override(root, override)
+    run = root.value.get("run")
+    if run is None or run.value is None:
+        root.value["run"] = _Node(f"runs/{path.stem}", root.where)
+    return reader, root
+
+
+def _model(root: _Node, path: Path) -> tuple[Recipe | None, list[Mistake], list[Place]]:
+    """The recipe if every value is allowed, the mistakes, and their places."""
+    recipe, wrong = checked(Recipe, root.plain(), "key")
+    if recipe is not None:
+        recipe._path, recipe._root = path, root
+        wrong = list(_cross_checked(recipe))
+    mistakes = [_mistake(root.find(place).where, place, text) for place, text in wrong]
+    return recipe, mistakes, [place for place, _ in wrong]
+
+
+def _cross_checked(recipe: Recipe) -> Iterator[tuple[Place, str]]:
+    if recipe.train.evaluate_every and not recipe.data.validation:
+        yield ("train", "evaluate_every"), "there are no rows to evaluate on; set data.validation above 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The plugins of a run, built from its recipe."""
+
+    dialect: Dialect
+    source: Source
+    stages: list[Stage]
+    rewards: list[Named]
+    explorers: list[Named]
+    engine: Any
+    origins: list[Origin]
+    """Of every component, in the order of the recipe."""
+
+
+def build(recipe: Recipe) -> Components:
+    """Load and build every plugin that the recipe names. Raises `RecipeError` with the mistakes of all of them."""
+    builder = _Builder(recipe)
+    dialect = builder.part("dialect", recipe.dialect, ("dialect",), Dialect)
+    source = builder.part("source", recipe.data.source, ("data", "source"), Source)
+    stages = [builder.part("stage", c, ("data", "stages", i), Stage) for i, c in enumerate(recipe.data.stages)]
+    rewards = [builder.named("reward", c, ("rewards", "use", i)) for i, c in enumerate(recipe.rewards.use)]
+    explorers = [builder.named("explorer", c, ("explore", i)) for i, c in enumerate(recipe.explore)]
+    engine = builder.part("engine", recipe.engine, ("engine",))
+    if builder.mistakes:
+        raise RecipeError(builder.mistakes)
+    return Components(dialect, source, stages, rewards, explorers, engine, builder.origins)
+
+
+class _Builder:
+    """Builds components one by one and collects the mistakes of all."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.mistakes: list[Mistake] = []
+        self.origins: list[Origin] = []
+        self.taken: dict[str, str] = {}
+
+    def add(self, place: Place, text: str) -> None:
+        self.mistakes.append(_mistake(self.recipe.where(place), place, text))
+
+    def part(self, kind: str, config: ComponentConfig, place: Place, protocol: type[Any] | None = None) -> Any:
+        """The component, or None after a mistake."""
+        try:
+            cls, origin = find(kind, config.use)
+        except PluginError as error:
+            return self.add((*place, "use"), str(error))
+        self.origins.append(origin)
+        try:
+            plugin = build_component(cls, config.options, ".".join(map(str, place)))
+        except ComponentError as error:
+            for inner, text in error.mistakes:
+                self.add((*place, *inner), text)
+            return None
+        if protocol is not None and not isinstance(plugin, protocol):
+            members = ", ".join(f"`{name}`" for name in _members(protocol) if not hasattr(plugin, name))
+            return self.add((*place, "use"), f"{config.use} is no {kind}: it lacks {members}")
+        return plugin
+
+    def named(self, kind: Literal["reward", "explorer"], config: ComponentConfig, place: Place) -> Named:
+        before = len(self.origins)
+        plugin = self.part(kind, config, place)
+        name = config.name or (self.origins[before].name if len(self.origins) > before else config.use)
+        words = ".".join(map(str, place))
+        if name in self.taken:
+            self.add(place, f"'{name}' is also the name of {self.taken[name]}; give one of them a `name: ...`")
+        self.taken.setdefault(name, words)
+        return Named(name, plugin, kind, config.weight, words)
+
+
+def _members(protocol: type[Any]) -> list[str]:
+    return sorted({*getattr(protocol, "__annotations__", {}), *(n for n in vars(protocol) if not n.startswith("_"))})
+
+
+# --------------------------------------------------------------------------------------------------- checking
+
+
+def check(path: Path, overrides: Sequence[str] = ()) -> list[Mistake]:
+    """Every mistake of a recipe, its plugins and its data; empty when it can run. No model is loaded."""
+    reader, root = _read(path, overrides)
+    if reader.unread:
+        return reader.mistakes
+    recipe, more, places = _model(root, path)
+    mistakes = [*reader.mistakes, *more]
+    if recipe is None:
+        # Go on without what is wrong, so that the mistakes of the plugins come with the first answer as well.
+        recipe, _, _ = _model(root.without(places), path)
+    if recipe is None:
+        return mistakes
+    try:
+        components = build(recipe)
+        Hooks([*components.rewards, *components.explorers], _Defaults(), recipe.rewards.combine)
+    except RecipeError as error:
+        return [*mistakes, *error.mistakes]
+    except RegistrationError as error:
+        return [*mistakes, *(_registration_mistake(recipe, place, text) for place, text in error.mistakes)]
+    return mistakes or [_mistake(recipe.where(place), place, text) for place, text in _data_checked(recipe, components)]
+
+
+def _registration_mistake(recipe: Recipe, words: str, text: str) -> Mistake:
+    place = tuple(int(key) if key.isdecimal() else key for key in words.split("."))
+    return _mistake(recipe.where(place), place, text)
+
+
+class _Defaults:
+    """Stands for the core's own answers, which need torch."""
+
+    @hookimpl
+    def advantages(self, rollouts: Rollouts) -> None: ...
+
+    @hookimpl
+    def policy_loss(self, batch: MicroBatch) -> None: ...
+
+
+def _data_checked(recipe: Recipe, components: Components) -> Iterator[tuple[Place, str]]:
+    try:
+        load_split(components.source, components.stages, recipe.data)
+    except (CallwrightError, OSError) as error:
+        words, colon, text = str(error).partition(": ")
+        place: Place = tuple(words.split("."))
+        known = bool(colon) and place in (("data",), ("data", "source"))
+        yield (place, text) if known else (("data", "source"), str(error))
+    except Exception as error:
+        yield ("data", "source"), f"the data cannot be loaded: {type(error).__name__}: {error}"

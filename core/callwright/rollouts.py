@@ -1,0 +1,197 @@
+"""From tasks to `Rollouts`: prompts as tokens, completions as text, parse and segments; and their record on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from callwright.sampling import Generation
+from callwright.types import Call, Dialect, Parse, Rollouts, Segment, Span, Task
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, dialect: Dialect, task: Task) -> list[int]:
+    """The tokens of a task's prompt, up to where the model's reply begins."""
+    prompt = dialect.prompt(task)
+    ids = tokenizer.apply_chat_template(
+        prompt.messages,
+        tools=prompt.tools,  # type: ignore[arg-type] # a list is invariant; the template takes any schema
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    return list(ids)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, model: object) -> list[int]:
+    """Tokens that end a reply: the tokenizer's end-of-sequence token and those of the model's generation config."""
+    config = getattr(model, "generation_config", None)
+    named = getattr(config, "eos_token_id", None)
+    named = [] if named is None else [named] if isinstance(named, int) else list(named)
+    return list(dict.fromkeys([tokenizer.eos_token_id, *named]))
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[int]) -> str:
+    """A completion's text without the token that ended it. Other special tokens stay: they may be the dialect's tags."""
+    return _text(tokenizer, ids[:-1] if ids and ids[-1] in ends else ids)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def token_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[Span]:
+    """Characters of `text` that each token covers; tokens behind the text (the one that ended it) cover none.
+
+    Token by token where the pieces add up to the text; else, as with characters split over several tokens, by decoding
+    ever longer beginnings.
+    """
+    pieces = [_text(tokenizer, [i]) for i in ids]
+    joined = "".join(pieces)
+    if joined.startswith(text):
+        ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0).clamp(max=len(text)).tolist()
+    else:
+        beginnings = (_text(tokenizer, ids[: k + 1]) for k in range(len(ids)))
+        # A split character shows as a replacement character until its last byte is there.
+        ends = [min(len(text), len(beginning.rstrip("\ufffd"))) for beginning in beginnings]
+    starts = [0, *ends[:-1]]
+    return list(zip(starts, ends, strict=True))
+
+
+def character_segments(parse: Parse) -> list[int]:
+    """The `Segment` of every character of a parsed completion; the finer kind wins."""
+    segments = [int(Segment.OTHER)] * len(parse.text)
+
+    def paint(span: Span | None, segment: Segment) -> None:
+        if span is not None:
+            segments[span[0] : span[1]] = [int(segment)] * (span[1] - span[0])
+
+    paint(parse.thinking, Segment.THINKING)
+    for tag in parse.tags:
+        paint(tag, Segment.TAG)
+    if parse.calls:
+        paint((parse.calls[0].span[0], parse.calls[-1].span[1]), Segment.CALL)
+    for call in parse.calls:
+        _paint_call(call, paint)
+    return segments
+
+
+def _paint_call(call: Call, paint: object) -> None:
+    assert callable(paint)
+    paint(call.span, Segment.CALL)
+    paint(call.name_span, Segment.FUNCTION_NAME)
+    for argument in call.arguments:
+        paint(argument.name_span, Segment.ARGUMENT_NAME)
+        paint(argument.value_span, Segment.ARGUMENT_VALUE)
+
+
+def token_segments(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parse: Parse) -> list[int]:
+    """The `Segment` of every token: the commonest among its characters, the finer of equals; `TAG` where it has none.
+
+    A token without characters of its own is the end of the turn, or a part of a character that a later token completes.
+    """
+    by_character = character_segments(parse)
+    result = []
+    for start, end in token_spans(tokenizer, ids, parse.text):
+        covered = by_character[start:end]
+        result.append(max(covered, key=lambda s: (covered.count(s), s != Segment.CALL, s)) if covered else Segment.TAG)
+    return [int(segment) for segment in result]
+
+
+def make_rollouts(
+    step: int,
+    tasks: Sequence[Task],
+    group_ids: Tensor,
+    prompts: Sequence[list[int]],
+    generation: Generation,
+    temperature: Tensor,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    dialect: Dialect,
+    ends: Sequence[int],
+) -> Rollouts:
+    """Decode, parse and segment N completions. `tasks` and `prompts` hold one entry per row."""
+    lengths = generation.mask.sum(1).tolist()
+    ids = [row[:length] for row, length in zip(generation.ids.tolist(), lengths, strict=True)]
+    texts = [decode(tokenizer, row, ends) for row in ids]
+    parsed = {text: dialect.parse(text) for text in set(texts)}
+    parses = [parsed[text] for text in texts]
+    segments = torch.zeros(generation.ids.shape, dtype=torch.int8)
+    for row, (row_ids, parse) in enumerate(zip(ids, parses, strict=True)):
+        segments[row, : len(row_ids)] = torch.tensor(token_segments(tokenizer, row_ids, parse), dtype=torch.int8)
+    return Rollouts(
+        step=step,
+        tasks=list(tasks),
+        group_ids=group_ids,
+        prompt_ids=list(prompts),
+        texts=texts,
+        parses=parses,
+        completion_ids=generation.ids,
+        mask=generation.mask,
+        behaviour_logps=generation.behaviour_logps,
+        policy_logps=generation.policy_logps,
+        entropy=generation.entropy,
+        segments=segments,
+        truncated=generation.truncated,
+        temperature=temperature,
+    )
+
+
+def write_rollouts(rollouts: Rollouts, path: Path) -> None:
+    """One parquet file with a row per completion: text, tokens, scores, reasons with spans, entropy. Atomic."""
+    lengths = rollouts.lengths.tolist()
+
+    def tokens(values: Tensor | None) -> list[list[float]] | None:
+        return None if values is None else [v[:n].tolist() for v, n in zip(values, lengths, strict=True)]
+
+    columns: dict[str, object] = {
+        "step": [rollouts.step] * len(rollouts),
+        "task": [task.id for task in rollouts.tasks],
+        "group": rollouts.group_ids.tolist(),
+        "messages": [json.dumps(task.messages, ensure_ascii=False) for task in rollouts.tasks],
+        "tools": [json.dumps([t.to_json() for t in task.tools], ensure_ascii=False) for task in rollouts.tasks],
+        "answer": [None if task.answer is None else task.answer.to_json() for task in rollouts.tasks],
+        "completion": [_storable(text) for text in rollouts.texts],
+        "truncated": rollouts.truncated.tolist(),
+        "temperature": rollouts.temperature.tolist(),
+        "total": _numbers(rollouts.total),
+        "rewards": [
+            json.dumps({name: verdicts[row].score for name, verdicts in rollouts.verdicts.items()})
+            for row in range(len(rollouts))
+        ],
+        "reasons": [_reasons(rollouts, row) for row in range(len(rollouts))],
+        "token_ids": [v[:n].tolist() for v, n in zip(rollouts.completion_ids, lengths, strict=True)],
+        "segments": tokens(rollouts.segments),
+        "entropy": tokens(rollouts.entropy),
+        "behaviour_logps": tokens(rollouts.behaviour_logps),
+        "advantages": tokens(rollouts.advantages),
+    }
+    table = pa.table({name: values for name, values in columns.items() if values is not None})
+    temporary = path.with_name(f".{path.name}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def _reasons(rollouts: Rollouts, row: int) -> str:
+    reasons = [
+        {"reward": name, "code": str(r.code), "message": r.message, "span": r.span}
+        for name, verdicts in rollouts.verdicts.items()
+        for r in verdicts[row].reasons
+    ]
+    return _storable(json.dumps(reasons, ensure_ascii=False))
+
+
+def _numbers(values: Tensor | None) -> list[float | None] | None:
+    return None if values is None else [None if v != v else v for v in values.tolist()]
+
+
+def _storable(text: str) -> str:
+    """Arrow stores UTF-8, which has no lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")

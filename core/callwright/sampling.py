@@ -1,0 +1,405 @@
+"""Generation for GRPO: each prompt is encoded once, its group shares the result, and finished rows leave the batch.
+
+Behaviour log-probabilities (of the distribution that was sampled from), policy log-probabilities and entropy (of the
+distribution at the row's temperature) are taken from the logits that are there anyway, without a second pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from callwright.packing import Policy, prompt_tree
+
+ProcessLogits = Callable[[Tensor, Tensor, Tensor, Callable[[], Tensor]], Tensor]
+"""(logits (n, V), rows (n,), positions (n,), segments of the rows so far) -> logits (n, V); see the hook."""
+
+
+@dataclass
+class SamplingPlan:
+    """How to draw N completions; each tensor (N,)."""
+
+    temperature: Tensor
+    top_p: Tensor | None = None
+    top_k: Tensor | None = None
+    min_p: Tensor | None = None
+    greedy: bool = field(default=False, kw_only=True)
+
+    @classmethod
+    def greedily(cls, rows: int) -> SamplingPlan:
+        return cls(torch.ones(rows), greedy=True)
+
+    def to(self, device: torch.device) -> SamplingPlan:
+        filters = (None if f is None else f.to(device) for f in (self.top_p, self.top_k, self.min_p))
+        return SamplingPlan(self.temperature.to(device), *filters, greedy=self.greedy)
+
+    def __post_init__(self) -> None:
+        """Filters that filter nothing are dropped: each costs a sort of the vocabulary at every token."""
+        for name, off in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0)):
+            values = getattr(self, name)
+            if values is not None and bool((values == off).all()):
+                setattr(self, name, None)
+
+
+@dataclass
+class Generation:
+    """N completions, right-padded to T tokens; on the CPU. Greedy ones have no log-probabilities and no entropy."""
+
+    ids: Tensor
+    """(N, T) long."""
+    mask: Tensor
+    """(N, T) bool; the end-of-turn token counts."""
+    truncated: Tensor
+    """(N,) bool: neither an end-of-turn token nor a stop string came in time."""
+    behaviour_logps: Tensor
+    """(N, T) float32."""
+    policy_logps: Tensor
+    """(N, T) float32."""
+    entropy: Tensor
+    """(N, T) float32, nats."""
+
+
+# ------------------------------------------------------------------------------------------------------- caches
+
+
+@dataclass
+class DecodeLayout:
+    """Attention of n rows that each add one token: to what all prompts share, to the row's own prompt, to the row.
+
+    Nothing of a prompt is repeated for its group: the queries of a group are one matrix against the prompt's keys.
+    """
+
+    prefix: list[tuple[Tensor, Tensor]]
+    """By layer: keys and values of the shared prefix, (K, P0, D)."""
+    prompts: list[tuple[Tensor, Tensor]]
+    """By layer: keys and values of the prompts' own parts, right-padded, (B, K, P, D)."""
+    lengths: Tensor
+    """(B,) long: tokens in each prompt's own part."""
+    group: Tensor
+    """(n,) long: which prompt each row continues."""
+    place: Tensor = field(init=False)
+    table: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Find each row's place among the rows of its group, and for (group, place) its row."""
+        device, n = self.group.device, len(self.group)
+        same = self.group[:, None] == self.group[None, :]
+        self.place = (same & torch.ones(n, n, dtype=torch.bool, device=device).tril(-1)).sum(1)
+        size = int(self.place.max()) + 1
+        self.table = torch.zeros(len(self.lengths), size, dtype=torch.long, device=device)
+        self.table[self.group, self.place] = torch.arange(n, device=device)
+        width = self.prompts[0][0].shape[2]
+        self.padding = torch.arange(width, device=device) >= self.lengths[:, None]
+
+    def keep(self, rows: Tensor) -> None:
+        """Only the given rows go on; prompts that no row continues are forgotten."""
+        groups, self.group = torch.unique(self.group[rows], return_inverse=True)
+        if len(groups) < len(self.lengths):
+            self.lengths = self.lengths[groups]
+            width = int(self.lengths.max())
+            self.prompts = [(k[groups, :, :width], v[groups, :, :width]) for k, v in self.prompts]
+        self.arrange()
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, cap: float | None
+    ) -> Tensor:
+        """query (n, H, 1, D); key and value (n, K, t, D): the row's own tokens so far -> (n, H, 1, D)."""
+        (n, heads, _, width), kv_heads = query.shape, key.shape[1]
+        repeat = heads // kv_heads
+        query = (query * scale).view(n, kv_heads, repeat, width)
+        (prefix_key, prefix_value), (prompt_key, prompt_value) = self.prefix[layer], self.prompts[layer]
+
+        shared = query.transpose(0, 1).reshape(kv_heads, n * repeat, width)
+        prefix_scores = (shared @ prefix_key.transpose(1, 2)).view(kv_heads, n, repeat, -1).transpose(0, 1)
+        prompt_scores = self._to_rows(self._to_groups(query) @ prompt_key.transpose(2, 3), repeat)
+        own_scores = query @ key.transpose(2, 3)
+
+        parts = (prefix_scores, prompt_scores, own_scores)
+        scores = torch.cat(parts, -1).float()
+        if cap is not None:
+            scores = torch.tanh(scores / cap) * cap
+        hidden = self._hidden(prefix_scores.shape[-1], own_scores.shape[-1], window)
+        weights = scores.masked_fill(hidden[:, None, None], -torch.inf).softmax(-1).to(value.dtype)
+        on_prefix, on_prompt, on_own = weights.split([part.shape[-1] for part in parts], -1)
+        out = on_own @ value
+        out = out + self._to_rows(self._to_groups(on_prompt) @ prompt_value, repeat)
+        flat = on_prefix.transpose(0, 1).reshape(kv_heads, n * repeat, -1)
+        out = out + (flat @ prefix_value).view(kv_heads, n, repeat, width).transpose(0, 1)
+        return out.reshape(n, heads, 1, width)
+
+    def _hidden(self, prefix: int, own: int, window: int | None) -> Tensor:
+        """(n, prefix + P + own) bool: keys a row does not see, being padding or behind its sliding window."""
+        padding = self.padding[self.group]
+        hidden = functional.pad(functional.pad(padding, (prefix, 0)), (0, own))
+        length = prefix + self.lengths[self.group]
+        if window is None or window >= int(length.max()) + own:
+            return hidden
+        beginning = torch.arange(prefix + padding.shape[1], device=hidden.device).expand(len(length), -1)
+        behind = length[:, None] + torch.arange(own, device=hidden.device)
+        return hidden | (behind[:, -1:] - torch.cat([beginning, behind], 1) >= window)
+
+    def _to_groups(self, x: Tensor) -> Tensor:
+        """(n, K, r, C) -> (B, K, places * r, C) ; places without a row hold another's values and are not read back."""
+        grouped = x[self.table].transpose(1, 2)
+        return grouped.reshape(grouped.shape[0], grouped.shape[1], -1, grouped.shape[-1])
+
+    def _to_rows(self, x: Tensor, repeat: int) -> Tensor:
+        """(B, K, places * r, C) -> (n, K, r, C)."""
+        return x.unflatten(2, (-1, repeat))[self.group, :, self.place]
+
+
+class SharedPrompts:
+    """Generation state of the packed path."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group: Tensor) -> None:
+        self.policy = policy
+        tree, runs, prefix = prompt_tree(prompts, policy.device)
+        output = policy.hidden(
+            tree.inputs(), "callwright", callwright_layout=tree, past_key_values=DynamicCache(), use_cache=True
+        )
+        ends = torch.tensor([tree.runs[run].end for run in runs], device=policy.device)
+        starts = torch.tensor([tree.runs[run].start for run in runs], device=policy.device)
+        lengths = ends - starts
+        index = (starts[:, None] + torch.arange(int(lengths.max()), device=policy.device)).clamp(max=len(tree.ids) - 1)
+        keys_values = [(layer.keys[0], layer.values[0]) for layer in output.past_key_values.layers]
+        self.layout = DecodeLayout(
+            prefix=[(k[:, :prefix], v[:, :prefix]) for k, v in keys_values],
+            prompts=[(k[:, index].transpose(0, 1), v[:, index].transpose(0, 1)) for k, v in keys_values],
+            lengths=lengths,
+            group=group.to(policy.device),
+        )
+        self.cache = DynamicCache()
+        self.position = (lengths + prefix)[self.layout.group]
+        self.first_logits = policy.logits(output.last_hidden_state[0, ends - 1])[self.layout.group]
+
+    def step(self, ids: Tensor) -> Tensor:
+        """The rows' newest tokens (n,) -> logits of the next ones (n, V) float32."""
+        inputs = {"input_ids": ids[:, None], "position_ids": self.position[:, None]}
+        output = self.policy.hidden(
+            inputs, "callwright", callwright_layout=self.layout, past_key_values=self.cache, use_cache=True
+        )
+        self.position = self.position + 1
+        return self.policy.logits(output.last_hidden_state[:, -1])
+
+    def keep(self, rows: Tensor) -> None:
+        self.layout.keep(rows)
+        self.cache.batch_select_indices(rows)
+        self.position = self.position[rows]
+
+
+class RepeatedPrompts:
+    """Generation state of the padded path: transformers' own cache and attention, one row per completion."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group: Tensor) -> None:
+        self.policy = policy
+        width, device = max(len(prompt) for prompt in prompts), policy.device
+        ids = torch.zeros(len(prompts), width, dtype=torch.long, device=device)
+        self.visible = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(list(prompt), device=device)
+            self.visible[row, width - len(prompt) :] = 1
+        positions = (self.visible.cumsum(1) - 1).clamp(min=0)
+        self.cache = DynamicCache()
+        output = self._forward(ids, positions)
+        group = group.to(device)
+        self.cache.batch_select_indices(group)
+        self.visible = self.visible[group]
+        self.position = positions[group, -1] + 1
+        self.first_logits = policy.logits(output.last_hidden_state[:, -1])[group]
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Any:
+        inputs = {"input_ids": ids, "attention_mask": self.visible, "position_ids": positions}
+        return self.policy.hidden(inputs, self.policy.plain_attention, past_key_values=self.cache, use_cache=True)
+
+    def step(self, ids: Tensor) -> Tensor:
+        self.visible = functional.pad(self.visible, (0, 1), value=1)
+        output = self._forward(ids[:, None], self.position[:, None])
+        self.position = self.position + 1
+        return self.policy.logits(output.last_hidden_state[:, -1])
+
+    def keep(self, rows: Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.visible, self.position = self.visible[rows], self.position[rows]
+
+
+# ----------------------------------------------------------------------------------------------------- sampling
+
+
+def filter_logits(logits: Tensor, top_k: Tensor | None, top_p: Tensor | None, min_p: Tensor | None) -> Tensor:
+    """-inf for the tokens that the filters leave out; each filter looks at what the one before left.
+
+    logits: (n, V). top_k: (n,) long, 0 keeps all. top_p: (n,): the fewest tokens whose probabilities reach it.
+    min_p: (n,): tokens at least this share of the likeliest one's probability (arXiv 2407.01082).
+    """
+    if top_k is not None:
+        order = logits.sort(-1, descending=True).values
+        last = torch.where(top_k > 0, top_k, logits.shape[-1]).clamp(max=logits.shape[-1]) - 1
+        logits = logits.masked_fill(logits < order.gather(1, last[:, None]), -torch.inf)
+    if top_p is not None:
+        order, places = torch.sort(logits, dim=-1, descending=True, stable=True)
+        probabilities = order.softmax(-1)
+        surplus = probabilities.cumsum(-1) - probabilities >= top_p[:, None]  # the likeliest token always stays
+        surplus[:, 0] = False
+        logits = logits.masked_fill(torch.zeros_like(surplus).scatter(1, places, surplus), -torch.inf)
+    if min_p is not None:
+        probabilities = logits.softmax(-1)
+        least = min_p[:, None] * probabilities.amax(-1, keepdim=True)
+        logits = logits.masked_fill(probabilities < least, -torch.inf)
+    return logits
+
+
+def draw(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One token per row by inverting the distribution function at one uniform number: (n, V) -> (n,) long."""
+    cumulative = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(len(logits), 1, generator=generator, dtype=torch.float64).to(logits.device)
+    # Of the total, not of 1: rounding must not point behind the last token that has a probability.
+    target = uniform * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+
+
+@torch.no_grad()
+def generate(
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    group: Tensor,
+    plan: SamplingPlan,
+    *,
+    max_new_tokens: int,
+    end_ids: Sequence[int],
+    stop: Sequence[str] = (),
+    generator: torch.Generator | None = None,
+    process_logits: ProcessLogits | None = None,
+    segments: Callable[[Sequence[list[int]]], Tensor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Generation:
+    """Draw N completions.
+
+    prompts: B lists of tokens. group: (N,) long, which prompt each completion continues. end_ids: tokens that end a
+    completion and belong to it. stop: strings that end it; the text keeps them. segments: what `process_logits` may
+    ask for: the rows' tokens so far -> (n,) int8. progress: called with (tokens so far, `max_new_tokens`).
+    """
+    rows = len(group)
+    state = (SharedPrompts if policy.packed else RepeatedPrompts)(policy, prompts, group)
+    tokens: list[list[int]] = [[] for _ in range(rows)]
+    scores = torch.zeros(3, rows, max_new_tokens)
+    truncated = torch.ones(rows, dtype=torch.bool)
+    active = torch.arange(rows)
+    plan = plan.to(policy.device)
+    logits = state.first_logits
+    for position in range(max_new_tokens):
+        here = active.to(logits.device)
+        if plan.greedy:
+            chosen = logits.argmax(-1)
+        else:
+            logits = logits / plan.temperature[here, None]
+            sampled_from = logits
+            if process_logits is not None:
+                positions = torch.full_like(here, position)
+                so_far = [tokens[row] for row in active.tolist()]
+                sampled_from = process_logits(logits, here, positions, lambda so_far=so_far: segments(so_far))  # type: ignore[misc]
+            sampled_from = filter_logits(sampled_from, *(_rows(f, here) for f in (plan.top_k, plan.top_p, plan.min_p)))
+            chosen = draw(sampled_from, generator)
+            scores[:, active, position] = _score(logits, sampled_from, chosen).cpu()
+        ended = []
+        for row, token in zip(active.tolist(), chosen.tolist(), strict=True):
+            tokens[row].append(token)
+            ended.append(token in end_ids or _stops(tokenizer, tokens[row], stop))
+        if progress is not None:
+            progress(position + 1, max_new_tokens)
+        going = (~torch.tensor(ended)).nonzero().squeeze(1)
+        truncated[active[torch.tensor(ended)]] = False
+        active = active[going]
+        if not len(active) or position + 1 == max_new_tokens:
+            break
+        if len(going) < len(ended):
+            state.keep(going.to(logits.device))
+        logits = state.step(chosen[going.to(chosen.device)])
+    longest = max(len(row) for row in tokens)
+    ids = torch.tensor([row + [end_ids[0]] * (longest - len(row)) for row in tokens])
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in tokens])[:, None]
+    behaviour, policy_logps, entropy = scores[:, :, :longest]
+    return Generation(ids, mask, truncated, behaviour, policy_logps, entropy)
+
+
+def _rows(values: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if values is None else values[rows]
+
+
+def _score(logits: Tensor, sampled_from: Tensor, chosen: Tensor) -> Tensor:
+    """Behaviour log-probability, policy log-probability and policy entropy: (3, n)."""
+    log_policy = logits.log_softmax(-1)
+    entropy = -(log_policy.exp() * log_policy).nansum(-1)
+    policy = log_policy.gather(1, chosen[:, None]).squeeze(1)
+    if sampled_from is logits:
+        return torch.stack([policy, policy, entropy])
+    behaviour = sampled_from.log_softmax(-1).gather(1, chosen[:, None]).squeeze(1)
+    return torch.stack([behaviour, policy, entropy])
+
+
+def _stops(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop: Sequence[str]) -> bool:
+    """Whether a stop string stands at the end of what the newest token completed."""
+    if not stop:
+        return False
+    # A token holds at least one byte, so k bytes are k tokens at most; four more finish a split character.
+    window = max(len(s.encode()) for s in stop) + 4
+    text = tokenizer.decode(ids[-window:])
+    return any(s in text for s in stop)
+
+
+# ------------------------------------------------------------------------------------------- which path to take
+
+
+def choose_path(policy: Policy, prompts: Sequence[Sequence[int]], warn: Callable[[str], None]) -> None:
+    """Take the packed path if it reproduces the padded one on these prompts, else the padded, and say so.
+
+    Compared are the log-probabilities of a few tokens behind the first prompts: padded, packed, and generated one by
+    one. Beginnings and ends of prompts are enough: what can differ is the model's code, not its input.
+    """
+    short = [list(p) if len(p) <= 96 else [*p[:64], *p[-32:]] for p in prompts[:2]]
+    rows = [short[0], short[0], short[-1]]
+    completions = torch.tensor([row[-8:] for row in ([*short[0]] * 8, [*reversed(short[0])] * 8, [*short[-1]] * 8)])
+    autocast, policy.autocast_dtype = policy.autocast_dtype, None
+    exact = next(policy.model.parameters()).dtype == torch.float32
+    try:
+        difference = _path_difference(policy, short, rows, completions)
+        reason = f"log-probabilities differ by {difference:.1g} nats" if difference > (1e-3 if exact else 0.3) else ""
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError, IndexError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    finally:
+        policy.autocast_dtype = autocast
+    policy.packed = not reason
+    if reason:
+        warn(
+            f"{type(policy.causal_lm).__name__} takes the padded path, which is slower: packed rows do not reproduce"
+            f" padded ones ({reason}). Say `model.packing: padded` to skip this check"
+        )
+
+
+@torch.no_grad()
+def _path_difference(
+    policy: Policy, prompts: Sequence[list[int]], rows: Sequence[list[int]], completions: Tensor
+) -> float:
+    """Mean difference between the padded path's log-probabilities and those of packed scoring or decoding."""
+    mask, temperature = torch.ones_like(completions, dtype=torch.bool), torch.ones(len(rows))
+    policy.packed = False
+    expected, _ = policy.score(rows, completions, mask, temperature, entropy=False)
+    policy.packed = True
+    scored, _ = policy.score(rows, completions, mask, temperature, entropy=False)
+    state = SharedPrompts(policy, prompts, torch.tensor([0, 0, len(prompts) - 1]))
+    logits, decoded = state.first_logits, []
+    for column in completions.to(policy.device).T:
+        decoded.append(logits.log_softmax(-1).gather(1, column[:, None]))
+        logits = state.step(column)
+    # A mean over tokens: under bfloat16 weights single tokens differ by chance.
+    worst = torch.stack([(scored - expected).abs().mean(), (torch.cat(decoded, 1) - expected).abs().mean()]).max()
+    return float(worst) if worst.isfinite() else float("inf")

@@ -1,0 +1,233 @@
+"""Function calls in Python syntax: text <-> calls, with the character span of every part.
+
+Nothing is ever evaluated. The text goes through Python's own parser as an expression, and the tree is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import unicodedata
+import warnings
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from callwright import Argument, Call, CallwrightError, Parse, ParseStatus, Reason, ReasonCode
+from callwright.types import JSON, Span
+
+MAX_CHARACTERS = 20_000
+"""Longer texts are refused as unparsable: far above any real reply, and parsed in well under a second."""
+MAX_NESTING = 50
+"""Deepest value that is read. Python's own parser stops at 200 open brackets."""
+MAX_INTEGER_BITS = 4096
+"""Larger integers cannot be written out again in decimal (Python's limit is 4,300 digits)."""
+
+_ATTEMPT = re.compile(
+    r"""(?<!\w)(?<!\w\.)[^\W\d]\w*+(?:\.\w++)*+\((?!e?s\))  # name( , but not the plural in "function(s)"
+    | \A\s*[\[{]                              # a list or an object that should hold calls
+    | <\|?(?:tool|function)_?(?:call|=)       # another format's tag
+    | "(?:name|function|arguments)"\s*:       # a call in JSON
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_AROUND = "`\n "
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+_IDENTIFIER = re.compile(r"[^\s=#\\]+")
+
+
+class _Unreadable(Exception):
+    """The text is an expression, but not a list of calls."""
+
+
+def parse_expression(text: str) -> ast.expr | None:
+    """The syntax tree of `text` as one Python expression; None if it is none. Never raises, whatever the text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, SystemError):
+        return None  # ValueError: NUL or lone surrogates; SystemError: CPython 3.11 after a deep recursion
+
+
+def looks_like_call(text: str) -> Span | None:
+    """Where `text` seems to attempt a call, in any common format; None where it is prose."""
+    found = _ATTEMPT.search(text)
+    return found.span() if found else None
+
+
+def parse_calls(text: str, start: int, end: int) -> Parse:
+    """Read `text[start:end]` as `[f(a=1), g()]`. Spans count from the start of `text`; `body` is `(start, end)`.
+
+    As in BFCL, white space, line feeds and backticks around the list do not matter, and a missing outer bracket is
+    forgiven. Positional arguments, repeated names and values that are no literals are read, each with a problem; such
+    a value is given as its source text.
+    """
+    body = (start, end)
+    if end - start > MAX_CHARACTERS:
+        return _unparsable(text, body, body, f"longer than {MAX_CHARACTERS} characters")
+    inner = text[start:end].strip(_AROUND)
+    if not inner:
+        return Parse(text, ParseStatus.NO_CALL, body=body)
+    offset = end - len(text[start:end].lstrip(_AROUND))
+    opening = "" if inner.startswith("[") else "["
+    source = f"{opening}{inner}" if inner.endswith("]") else f"{opening}{inner}]"
+    try:
+        tree = parse_expression(source)
+        if not isinstance(tree, ast.List):
+            raise _Unreadable("not a list of calls in Python syntax")
+        reader = _Reader(_Positions(source, offset - len(opening)), [])
+        calls = tuple(reader.call(node) for node in tree.elts)
+    except _Unreadable as error:
+        attempt = looks_like_call(inner)
+        if attempt is None:
+            return Parse(text, ParseStatus.NO_CALL, body=body)
+        return _unparsable(text, body, (offset + attempt[0], offset + attempt[1]), str(error))
+    status = ParseStatus.CALLS if calls else ParseStatus.NO_CALL
+    return Parse(text, status, calls, body=body, problems=tuple(reader.problems))
+
+
+def _unparsable(text: str, body: Span, span: Span, message: str) -> Parse:
+    return Parse(text, ParseStatus.UNPARSABLE, body=body, problems=(Reason(ReasonCode.UNPARSABLE, message, span),))
+
+
+class _Positions:
+    """From a tree's positions (line, UTF-8 byte in the line) to characters of the completion."""
+
+    def __init__(self, source: str, shift: int) -> None:
+        self.source, self.shift = source, shift
+        starts = [0, *(found.end() for found in _NEWLINE.finditer(source))]
+        if source.isascii():
+            self.bytes_before: list[int] | None = None
+            self.lines = starts
+        else:
+            self.bytes_before = [0]
+            for character in source:
+                self.bytes_before.append(self.bytes_before[-1] + len(character.encode()))
+            self.lines = [self.bytes_before[start] for start in starts]
+
+    def local(self, line: int, column: int) -> int:
+        """Character position in `source`."""
+        position = self.lines[line - 1] + column
+        return position if self.bytes_before is None else bisect_left(self.bytes_before, position)
+
+    def span(self, node: ast.expr) -> Span:
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        start, end = self.local(node.lineno, node.col_offset), self.local(node.end_lineno, node.end_col_offset)
+        return start + self.shift, end + self.shift
+
+    def text(self, span: Span) -> str:
+        return self.source[span[0] - self.shift : span[1] - self.shift]
+
+    def keyword_span(self, node: ast.keyword) -> Span:
+        start = self.local(node.lineno, node.col_offset)
+        found = _IDENTIFIER.match(self.source, start)
+        return start + self.shift, (found.end() if found else start) + self.shift
+
+
+@dataclass
+class _Reader:
+    """Reads the nodes of one reply and collects its problems."""
+
+    positions: _Positions
+    problems: list[Reason]
+
+    def call(self, node: ast.expr) -> Call:
+        if not isinstance(node, ast.Call):
+            raise _Unreadable("the list holds something that is not a call")
+        arguments = [self.positional(value) for value in node.args]
+        seen: set[str] = set()
+        arguments += [self.named(item, seen) for item in node.keywords]
+        arguments.sort(key=lambda argument: argument.value_span)
+        span, name_span = self.positions.span(node), self.positions.span(node.func)
+        return Call(_dotted_name(node.func), tuple(arguments), span, name_span)
+
+    def positional(self, node: ast.expr) -> Argument:
+        span = self.positions.span(node)
+        self.problems.append(Reason(ReasonCode.POSITIONAL_ARGUMENT, "an argument without a name", span))
+        return Argument(None, self.value(node), None, span)
+
+    def named(self, item: ast.keyword, seen: set[str]) -> Argument:
+        span = self.positions.span(item.value)
+        if item.arg is None:
+            self.problems.append(Reason(ReasonCode.UNEXPECTED_ARGUMENT, "`**` unpacks arguments without names", span))
+            return Argument(None, self.value(item.value), None, span)
+        name_span = self.positions.keyword_span(item)
+        if item.arg in seen:
+            message = f"the argument {item.arg!r} is given more than once"
+            self.problems.append(Reason(ReasonCode.UNEXPECTED_ARGUMENT, message, name_span))
+        seen.add(item.arg)
+        return Argument(item.arg, self.value(item.value), name_span, span)
+
+    def value(self, node: ast.expr) -> JSON:
+        """The literal's value, or its source text, with a problem, where it is none."""
+        try:
+            return _literal(node)
+        except TypeError:
+            span = self.positions.span(node)
+            self.problems.append(Reason(ReasonCode.WRONG_TYPE, "a value that is not a literal", span))
+            return self.positions.text(span)
+
+
+def _dotted_name(node: ast.expr) -> str:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        raise _Unreadable("a function's name is not a plain dotted name")
+    return ".".join([node.id, *reversed(parts)])
+
+
+def _literal(node: ast.expr | None, depth: int = 0) -> JSON:
+    """The value of a literal made of JSON's types and tuples. Raises TypeError for anything else."""
+    if depth > MAX_NESTING:
+        raise _Unreadable(f"values nested deeper than {MAX_NESTING}")
+    if isinstance(node, ast.Constant):
+        return _plain(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+        number = _plain(node.operand.value)
+        if type(number) in (int, float) and isinstance(node.op, ast.USub | ast.UAdd):
+            return -number if isinstance(node.op, ast.USub) else number
+    if isinstance(node, ast.List):
+        return [_literal(item, depth + 1) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item, depth + 1) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        keys = [_literal(key, depth + 1) for key in node.keys]
+        return dict(zip(keys, [_literal(item, depth + 1) for item in node.values], strict=True))
+    raise TypeError
+
+
+def _plain(value: object) -> JSON:
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise TypeError
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError
+
+
+def render_calls(calls: Sequence[Call]) -> str:
+    """`[f(a=1, b='x'), g()]`. Raises `CallwrightError` for a name that Python's syntax cannot write."""
+    return f"[{', '.join(_render_call(call) for call in calls)}]"
+
+
+def _render_call(call: Call) -> str:
+    for name in call.name.split("."):
+        _check_name(name)
+    arguments: list[str] = []
+    for argument in call.arguments:
+        if argument.name is None:
+            arguments.append(repr(argument.value))
+        else:
+            _check_name(argument.name)
+            arguments.append(f"{argument.name}={argument.value!r}")
+    return f"{call.name}({', '.join(arguments)})"
+
+
+def _check_name(name: str) -> None:
+    # Python's parser folds identifiers (NFKC), so another spelling would not come back as it was
+    if not name.isidentifier() or keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name:
+        raise CallwrightError(f"{name!r} cannot be a name in a Python call; choose another dialect for this tool")

@@ -1,0 +1,166 @@
+"""`entropy_advantage`: both papers' formulas by hand and in float64, and the laws of a shaped advantage."""
+
+import math
+
+import pytest
+import torch
+from callwright import Need, Parse, ParseStatus, Rollouts, Segment, Task
+from callwright_explorers.entropy_advantage import EntropyAdvantage
+from hypothesis import given
+from hypothesis import strategies as st
+
+CALL_SEGMENTS = {Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE}
+
+
+def rollouts_of(entropy, segments, mask=None):
+    """A step whose rows have this entropy and these segments; the rest is filled in."""
+    entropy, segments = torch.as_tensor(entropy), torch.as_tensor(segments, dtype=torch.int8)
+    rows = len(entropy)
+    blank = torch.zeros_like(entropy)
+    return Rollouts(
+        step=0,
+        tasks=[Task("t", ())] * rows,
+        group_ids=torch.zeros(rows, dtype=torch.long),
+        prompt_ids=[[0]] * rows,
+        texts=[""] * rows,
+        parses=[Parse("", ParseStatus.NO_CALL)] * rows,
+        completion_ids=blank.long(),
+        mask=segments != Segment.PAD if mask is None else mask,
+        behaviour_logps=blank,
+        policy_logps=blank,
+        entropy=entropy,
+        segments=segments,
+        truncated=torch.zeros(rows, dtype=torch.bool),
+        temperature=torch.ones(rows),
+    )
+
+
+@st.composite
+def steps(draw):
+    """Rollouts of ragged rows, with rubbish in the padding, and a base advantage."""
+    rows, width = draw(st.integers(1, 5)), draw(st.integers(1, 8))
+    lengths = draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows))
+    cell = st.tuples(st.floats(0, 12, width=32), st.sampled_from([s for s in Segment if s is not Segment.PAD]))
+    cells = draw(st.lists(st.lists(cell, min_size=width, max_size=width), min_size=rows, max_size=rows))
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    entropy = torch.tensor([[h for h, _ in row] for row in cells]).masked_fill(~mask, math.nan)
+    segments = torch.tensor([[int(s) for _, s in row] for row in cells])
+    base = torch.tensor(draw(st.lists(st.floats(-4, 4, width=32), min_size=rows, max_size=rows)))
+    return rollouts_of(entropy, segments, mask), base
+
+
+explorers = st.builds(
+    EntropyAdvantage,
+    form=st.sampled_from(["sequence", "token"]),
+    alpha=st.floats(0, 5),
+    kappa=st.floats(1.01, 10),
+    scope=st.sampled_from(["thinking", "calls", "all"]),
+)
+
+
+def reference(explorer, rollouts, base):
+    """The papers' formulas in Python floats, token by token."""
+    scopes = {"thinking": {Segment.THINKING}, "calls": CALL_SEGMENTS, "all": set(Segment) - {Segment.PAD}}
+    delta = torch.zeros(rollouts.mask.shape, dtype=torch.float64)
+    for row, length in enumerate(rollouts.lengths.tolist()):
+        entropy, segments = rollouts.entropy[row, :length].tolist(), rollouts.segments[row, :length].tolist()
+        chosen = [t for t in range(length) if segments[t] in scopes[explorer.scope]]
+        cap = abs(base[row].item()) / explorer.kappa
+        if explorer.form == "token":
+            for t in chosen:
+                delta[row, t] = min(explorer.alpha * entropy[t], cap)
+        elif chosen:
+            mean = math.fsum(entropy[t] for t in chosen) / len(chosen)
+            delta[row, :length] = min(explorer.alpha * mean, cap)
+    return delta
+
+
+@given(explorers, steps())
+def test_it_agrees_with_the_formulas_in_float64(explorer, step):
+    rollouts, base = step
+    delta = explorer.shape_advantages(rollouts, base)
+    assert delta.shape == rollouts.mask.shape
+    torch.testing.assert_close(delta.double(), reference(explorer, rollouts, base), rtol=1e-5, atol=1e-6)
+
+
+@given(explorers, steps())
+def test_it_is_capped_zero_off_the_mask_and_never_turns_an_advantage(explorer, step):
+    rollouts, base = step
+    delta = explorer.shape_advantages(rollouts, base)
+    assert (delta >= 0).all()
+    assert (delta <= base.abs()[:, None] / explorer.kappa).all()
+    assert (delta[~rollouts.mask] == 0).all()
+    shaped = base[:, None] + delta
+    assert (shaped.sign() == base.sign()[:, None]).all()
+
+
+@given(steps(), st.sampled_from(["sequence", "token"]), st.sampled_from(["thinking", "calls", "all"]))
+def test_alpha_zero_changes_nothing(step, form, scope):
+    delta = EntropyAdvantage(form=form, alpha=0.0, scope=scope).shape_advantages(*step)
+    assert torch.equal(delta, torch.zeros_like(delta))
+
+
+@given(explorers, steps(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(explorer, step, random):
+    rollouts, base = step
+    order = random.sample(range(len(rollouts)), len(rollouts))
+    moved = explorer.shape_advantages(rollouts.select(order), base[order])
+    torch.testing.assert_close(moved, explorer.shape_advantages(rollouts, base)[order])
+
+
+@given(explorers, steps())
+def test_what_it_receives_stays_as_it_was(explorer, step):
+    rollouts, base = step
+    before = rollouts.entropy.clone(), rollouts.segments.clone(), base.clone()
+    explorer.shape_advantages(rollouts, base)
+    for kept, now in zip(before, (rollouts.entropy, rollouts.segments, base), strict=True):
+        torch.testing.assert_close(now, kept, rtol=0, atol=0, equal_nan=True)
+
+
+def test_equations_4_and_5_of_the_paper_by_hand():
+    """Two thinking tokens of 0.2 and 0.6 nats: E = 0.4, so lambda E = 0.16; the call's entropy does not count."""
+    think, call = Segment.THINKING, Segment.CALL
+    rollouts = rollouts_of(
+        [[0.2, 0.6, 9.0, 0.0], [0.2, 0.6, 9.0, 9.0]], [[think, think, call, 0], [think, think, call, call]]
+    )
+    delta = EntropyAdvantage().shape_advantages(rollouts, torch.tensor([1.0, -0.2]))
+    # Row 0: 0.16 is below |A| / 2 = 0.5. Row 1: it is above |A| / 2 = 0.1, so the cap holds.
+    torch.testing.assert_close(delta, torch.tensor([[0.16, 0.16, 0.16, 0.0], [0.1, 0.1, 0.1, 0.1]]))
+
+
+def test_the_token_form_by_hand():
+    rollouts = rollouts_of([[0.5, 2.0, 3.0]], [[Segment.THINKING, Segment.TAG, Segment.ARGUMENT_VALUE]])
+    delta = EntropyAdvantage(form="token", scope="all").shape_advantages(rollouts, torch.tensor([-2.0]))
+    torch.testing.assert_close(delta, torch.tensor([[0.2, 0.8, 1.0]]))
+
+
+def test_a_row_that_does_not_think_gets_nothing():
+    rollouts = rollouts_of([[3.0, 3.0]], [[Segment.FUNCTION_NAME, Segment.CALL]])
+    assert EntropyAdvantage().shape_advantages(rollouts, torch.tensor([1.0])).abs().sum() == 0
+
+
+def test_no_gradient_flows_through_the_bonus():
+    entropy = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    rollouts = rollouts_of(entropy, [[Segment.THINKING, Segment.THINKING]])
+    for form in ("sequence", "token"):
+        assert not EntropyAdvantage(form=form).shape_advantages(rollouts, torch.tensor([1.0])).requires_grad
+
+
+def test_it_asks_the_core_for_entropy():
+    assert EntropyAdvantage.needs == (Need.ENTROPY,)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"alpha": -0.1}, "alpha must be a number of at least 0"),
+        ({"alpha": math.nan}, "alpha must be a number of at least 0"),
+        ({"kappa": 0.0}, "kappa must be a number above 0"),
+        ({"kappa": math.inf}, "kappa must be a number above 0"),
+        ({"form": "row"}, "form must be 'sequence' or 'token'"),
+        ({"scope": "answer"}, "scope must be one of thinking, calls, all"),
+    ],
+)
+def test_mistakes_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        EntropyAdvantage(**options)
