@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
+
+# Two shared cores: a time limit on one example would fail for reasons that are not the code's.
+settings.register_profile("callwright", deadline=None)
+settings.load_profile("callwright")
 
 if TYPE_CHECKING:
     from callwright.models import LoadedModel

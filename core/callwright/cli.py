@@ -35,8 +35,8 @@ EPILOG = "\n\n".join(
         "each answer compares with the others to the same prompt.",
         "[bold]Three commands to start with[/bold]",
         "callwright plugins  [dim]# what a recipe can name[/dim]",
-        "callwright check recipes/quickstart.yaml  [dim]# find every mistake before a model is loaded[/dim]",
-        "callwright train recipes/quickstart.yaml train.steps=10  [dim]# KEY=VALUE sets a line of the recipe[/dim]",
+        "callwright check recipes/quickstart.yaml  [dim]# find its mistakes[/dim]",
+        "callwright train recipes/quickstart.yaml train.steps=10  [dim]# set a line of it[/dim]",
     )
 )
 

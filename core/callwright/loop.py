@@ -279,11 +279,11 @@ class Learner:
         terms = {"policy_loss": policy_loss, **self.hooks.loss_terms(batch)}
         for name, term in terms.items():
             if not bool(term.isfinite()):
-                raise BadNumber("the loss", name, step, int(batch.rows[0]), float(term))
+                raise BadNumber("the loss", name, step, int(batch.rows[0]), float(term.detach()))
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
-        metrics = {"loss": float(loss), **{name: float(term) for name, term in terms.items()}}
-        clipped = grpo.clip_mask(batch.logps, batch.old_logps, batch.advantages, train.clip_low, train.clip_high)
+        metrics = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+        clipped = grpo.clip_mask(batch.logps.detach(), batch.old_logps, batch.advantages, train.clip_low, train.clip_high)
         metrics["clip_share"] = float(batch.aggregate(clipped.float()))
         if batch.ref_logps is not None:
             metrics["kl"] = float(batch.aggregate(grpo.kl_k3(batch.logps.detach(), batch.ref_logps)))

@@ -58,6 +58,8 @@ def _attention(
     if callwright_layout is None:
         raise RuntimeError("this model's forward does not hand its keywords to the attention")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    # Under autocast the rotary embedding leaves queries and keys in float32 beside values in bfloat16.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     out = callwright_layout.attend(module.layer_idx, query, key, value, scale, sliding_window, softcap)
     return out.transpose(1, 2), None
 

@@ -318,6 +318,7 @@ def _explained(error: Any, model: type[pydantic.BaseModel], noun: str) -> str:
     if error["type"] == "missing":
         return f"missing; this {noun} has no default"
     text = re.sub(r"^(Value error, |Input )", "", error["msg"])
+    text = text.replace("a valid array", "a list").replace("an object", "a mapping")
     shown = json.dumps(error["input"], ensure_ascii=False, default=repr)
     return f"{text}, but is {shown if len(shown) <= 80 else shown[:77] + '...'}"
 

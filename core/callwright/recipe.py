@@ -86,6 +86,7 @@ class _Part(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # the options of a plugin may be infinite
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )

@@ -14,7 +14,7 @@ from rich.text import Text
 from callwright.display import duration, safe
 
 if TYPE_CHECKING:
-    from callwright.engine import RunResult
+    from callwright.run import RunResult
     from callwright.evaluate import EvalResult
 
 WIDTH_OF_A_FILE = 200

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from callwright import Task, __version__, cli
 from callwright.recipe import check
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
+
+unhurried = settings(deadline=None)  # the machine may be busy
 
 PARTS = """
     from dataclasses import dataclass
@@ -47,7 +49,7 @@ PARTS = """
                 raise KeyboardInterrupt
             if self.ends == "in an error":
                 raise CallwrightError("the disk is [red]full[/red]\\x1b[2J")
-            from callwright.engine import RunResult
+            from callwright.run import RunResult
             from callwright.evaluate import EvalResult
 
             run = Path(recipe.run)
@@ -346,6 +348,7 @@ def test_check_prints_every_mistake_on_a_line(folder):
 # ---------------------------------------------------------------------------------------------------------- eval
 
 
+@unhurried
 @given(st.lists(st.sampled_from(["a", "b", None])), st.none() | st.integers(1, 4))
 def test_rows_limits_each_category_and_keeps_the_order(categories, rows):
     tasks = [Task(str(i), (), meta={} if c is None else {"category": c}) for i, c in enumerate(categories)]

@@ -21,9 +21,11 @@ from callwright.display import (
     shortened,
     verdict_text,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+
+unhurried = settings(deadline=None)  # the machine may be busy
 
 METRICS = {
     "reward": 0.3125,
@@ -110,6 +112,7 @@ def test_model_text_is_shown_literally_and_drives_no_terminal(make):
     assert ESCAPE not in out.getvalue()
 
 
+@unhurried
 @given(st.text())
 def test_safe_text_is_printable_and_keeps_what_already_was(text):
     assert all(c == "\n" or c.isprintable() for c in safe(text))
@@ -118,6 +121,7 @@ def test_safe_text_is_printable_and_keeps_what_already_was(text):
         assert safe(text) == text
 
 
+@unhurried
 @given(st.text(), st.integers(10, 50))
 def test_shortened_text_fits_and_short_text_is_whole(text, length):
     short = shortened(text, length)
@@ -125,6 +129,7 @@ def test_shortened_text_fits_and_short_text_is_whole(text, length):
     assert short == text.strip() or (short.endswith(" …") and text.strip().startswith(short[:-2]))
 
 
+@unhurried
 @given(st.floats(0, 10**6))
 def test_a_duration_counts_whole_seconds(seconds):
     parts = [int(part) for part in duration(seconds).split(":")]

@@ -581,10 +581,6 @@ def test_a_negative_token_weight_is_a_bad_number():
     assert (caught.value.hook, caught.value.row) == ("token_weights", 1)
 
 
-def raising(**_):
-    raise KeyError("oops")
-
-
 CALLS = {
     "sampling": sample_plan,
     "process_logits": lambda h: h.process_logits(torch.ones(1, 2), torch.tensor([0]), torch.tensor([0]), pytest.fail),

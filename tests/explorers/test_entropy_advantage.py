@@ -6,8 +6,10 @@ import pytest
 import torch
 from callwright import Need, Parse, ParseStatus, Rollouts, Segment, Task
 from callwright_explorers.entropy_advantage import EntropyAdvantage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
+unhurried = settings(deadline=None)  # the machine may be busy
 
 CALL_SEGMENTS = {Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE}
 
@@ -75,6 +77,7 @@ def reference(explorer, rollouts, base):
     return delta
 
 
+@unhurried
 @given(explorers, steps())
 def test_it_agrees_with_the_formulas_in_float64(explorer, step):
     rollouts, base = step
@@ -83,6 +86,7 @@ def test_it_agrees_with_the_formulas_in_float64(explorer, step):
     torch.testing.assert_close(delta.double(), reference(explorer, rollouts, base), rtol=1e-5, atol=1e-6)
 
 
+@unhurried
 @given(explorers, steps())
 def test_it_is_capped_zero_off_the_mask_and_never_turns_an_advantage(explorer, step):
     rollouts, base = step
@@ -94,12 +98,14 @@ def test_it_is_capped_zero_off_the_mask_and_never_turns_an_advantage(explorer, s
     assert (shaped.sign() == base.sign()[:, None]).all()
 
 
+@unhurried
 @given(steps(), st.sampled_from(["sequence", "token"]), st.sampled_from(["thinking", "calls", "all"]))
 def test_alpha_zero_changes_nothing(step, form, scope):
     delta = EntropyAdvantage(form=form, alpha=0.0, scope=scope).shape_advantages(*step)
     assert torch.equal(delta, torch.zeros_like(delta))
 
 
+@unhurried
 @given(explorers, steps(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(explorer, step, random):
     rollouts, base = step
@@ -108,6 +114,7 @@ def test_the_order_of_rows_does_not_matter(explorer, step, random):
     torch.testing.assert_close(moved, explorer.shape_advantages(rollouts, base)[order])
 
 
+@unhurried
 @given(explorers, steps())
 def test_what_it_receives_stays_as_it_was(explorer, step):
     rollouts, base = step

@@ -5,9 +5,11 @@ import math
 
 import pytest
 from callwright_explorers.temperature import Temperature
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+
+unhurried = settings(deadline=None)  # the machine may be busy
 
 degrees = st.floats(0.05, 5.0)
 lengths = st.integers(1, 1000)
@@ -26,12 +28,14 @@ def schedules(draw):
     return Temperature(kind, start, end, every=draw(lengths), factor=factor)
 
 
+@unhurried
 @given(degrees, lengths, st.data())
 def test_constant_is_the_start_at_every_step(start, steps, data):
     step = data.draw(st.integers(0, steps - 1))
     assert Temperature(start=start).sampling(step, steps) == {"temperature": start}
 
 
+@unhurried
 @given(schedules(), lengths)
 def test_it_starts_at_start_goes_one_way_and_stays_between_start_and_end(explorer, steps):
     temperatures = curve(explorer, steps)
@@ -45,6 +49,7 @@ def test_it_starts_at_start_goes_one_way_and_stays_between_start_and_end(explore
     )
 
 
+@unhurried
 @given(st.sampled_from(["linear", "cosine"]), degrees, degrees, st.integers(2, 1000))
 def test_the_last_step_is_at_the_end_and_the_curve_is_symmetric(schedule, start, end, steps):
     temperatures = curve(Temperature(schedule, start, end), steps)
@@ -53,6 +58,7 @@ def test_the_last_step_is_at_the_end_and_the_curve_is_symmetric(schedule, start,
         assert sooner + later == pytest.approx(start + end)
 
 
+@unhurried
 @given(st.sampled_from(["linear", "cosine"]), degrees, degrees, st.integers(1, 50), st.integers(51, 100))
 def test_own_steps_replace_those_of_the_run_and_the_end_holds_after_them(schedule, start, end, own, of_the_run):
     explorer, whole = Temperature(schedule, start, end, steps=own), Temperature(schedule, start, end)
@@ -96,6 +102,7 @@ def test_mistakes_are_named(options, words):
         Temperature(**options)
 
 
+@unhurried
 @given(schedules())
 def test_options_from_a_recipe_make_the_same_explorer(explorer):
     assume(explorer.start != explorer.end)

@@ -102,7 +102,7 @@ def compare_random(peer, case, as_python, underscore_to_dot):
     peer.assert_same(as_text(calls) if as_python else calls, functions, key, category, underscore_to_dot)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(random_cases(), st.booleans(), st.booleans())
 def test_random_cases(peer, case, as_python, underscore_to_dot):
     compare_random(peer, case, as_python, underscore_to_dot)

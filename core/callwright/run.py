@@ -1,0 +1,398 @@
+"""A whole run of the local engine. `loop.py` has the step; here is what is around it: loading, the run's folder,
+evaluation before and after, checkpoints, resuming, interruption."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from callwright import checkpoint
+from callwright.data import Split, load_split, make_deck
+from callwright.display import Display
+from callwright.evaluate import EvalResult, evaluate
+from callwright.grpo import Defaults
+from callwright.loop import Control, Learner, sample_of
+from callwright.models import autocast_dtype, context_length, load_model, load_tokenizer
+from callwright.packing import Policy
+from callwright.plugins import Hooks
+from callwright.recipe import Components, Recipe
+from callwright.rollouts import encode_prompt, end_ids, write_rollouts
+from callwright.sampling import choose_path
+from callwright.types import JSON, CallwrightError, Need, Rollouts
+
+MAY_CHANGE_ON_RESUME = ("run", "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.show_every")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    run: Path
+    before: EvalResult | None
+    """Greedy, on the held-out rows; None without such rows."""
+    after: EvalResult | None
+    train_seconds: float
+    """Wall time of the steps, over all resumptions; evaluation, loading and checkpoints are not in it."""
+    tokens_per_second: float
+    """Completion tokens generated and trained on, per second of `train_seconds`."""
+    steps: int
+    stopped: str | None
+    """Why the run ended before `train.steps`; "interrupted" after Ctrl-C."""
+
+
+def train(recipe: Recipe, components: Components, display: Display, resume: bool) -> RunResult:
+    """A whole run. Raises CallwrightError for mistakes, and when the run's folder cannot be written."""
+    with _disk_errors_explained(recipe.run):
+        return _Run(recipe, components, display, resume).train()
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
+        self.recipe, self.display, self.folder = recipe, display, Path(recipe.run)
+        self.split: Split = load_split(components.source, components.stages, recipe.data)
+        train, model = recipe.train, recipe.model
+        defaults = Defaults(train.advantage_scale, train.clip_low, train.clip_high, train.kl)
+        self.hooks = Hooks([*components.rewards, *components.explorers], defaults, recipe.rewards.combine)
+        self._prepare_folder(components, resume)
+
+        # Everything about the prompts is found out before the model's weights are read.
+        tokenizer = load_tokenizer(model.name, notify=display.note)
+        self.context = context_length(model.name, notify=display.note)
+        self.dialect = components.dialect
+        deck, too_long = make_deck(
+            self.split.train,
+            lambda task: encode_prompt(tokenizer, self.dialect, task),
+            seed=recipe.seed,
+            longest=None if self.context is None else self.context - train.max_new_tokens,
+            progress=lambda done, total: display.phase("encode prompts", done, total),
+        )
+        if too_long:
+            display.warn(
+                f"{too_long} of {len(self.split.train)} training prompts do not fit the model's context: skipped"
+            )
+
+        torch.manual_seed(recipe.seed)
+        display.note(f"loading {model.name}")
+        loaded = load_model(
+            model.name,
+            device=model.device,
+            dtype=model.dtype,
+            gradient_checkpointing=model.gradient_checkpointing,
+            lora=model.lora,
+            notify=display.note,
+        )
+        policy = Policy(loaded.model, packed=model.packing != "padded")
+        policy.autocast_dtype = autocast_dtype(model.precision, policy.device)
+        if model.packing == "auto":
+            choose_path(policy, [list(prompt) for prompt in deck.prompts[:2]], display.warn)
+        reference = None
+        if Need.REF_LOGPS in self.hooks.needs and model.lora is None:
+            reference = Policy(_frozen_copy(loaded.model), autocast=policy.autocast_dtype, packed=policy.packed)
+        self.learner = Learner(
+            recipe=recipe,
+            hooks=self.hooks,
+            dialect=self.dialect,
+            policy=policy,
+            tokenizer=loaded.tokenizer,
+            optimizer=torch.optim.AdamW(
+                [p for p in loaded.model.parameters() if p.requires_grad],
+                lr=train.learning_rate,
+                weight_decay=train.weight_decay,
+                fused=True,
+            ),
+            deck=deck,
+            ends=end_ids(loaded.tokenizer, policy.causal_lm),
+            display=display,
+            reference=reference,
+            generator=torch.Generator().manual_seed(recipe.seed),
+        )
+        self.control = Control()
+        self.first_step = 0
+        self.counters: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "bad_steps": 0, "reference_reset": False}
+        if resume:
+            self._resume()
+
+    # ------------------------------------------------------------------------------------------------ folder
+
+    def _prepare_folder(self, components: Components, resume: bool) -> None:
+        resolved = self.folder / "recipe.resolved.yaml"
+        text = self.recipe.to_yaml()
+        if resume:
+            if not resolved.exists():
+                raise CallwrightError(f"there is no run to resume in {self.folder}: leave out --resume to start one")
+            _require_same(yaml.safe_load(resolved.read_text(encoding="utf-8")), yaml.safe_load(text), self.folder)
+        (self.folder / "rollouts").mkdir(parents=True, exist_ok=True)
+        _write(resolved, text)
+        _write(self.folder / "versions.json", json.dumps(_versions(components), indent=2) + "\n")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def _save(self, step: int) -> None:
+        learner = self.learner
+        tensors = {}
+        if learner.reference is not None and self.counters["reference_reset"]:
+            tensors = dict(learner.reference.model.named_parameters())
+        state = checkpoint.State(
+            step=step,
+            data=learner.deck.state_dict(),
+            plugins=self.hooks.state_dict(),
+            counters=self.counters,
+            tensors=tensors,
+        )
+        checkpoint.save(
+            self.checkpoints,
+            state,
+            model=learner.policy.model,
+            tokenizer=learner.tokenizer,
+            optimizer=learner.optimizer,
+            generators={"sampling": learner.generator},
+            keep=self.recipe.train.keep_checkpoints,
+        )
+
+    def _resume(self) -> None:
+        path = checkpoint.latest(self.checkpoints)
+        if path is None:
+            self.display.note(f"{self.folder} has no checkpoint yet: starting from the beginning")
+        else:
+            learner = self.learner
+            state = checkpoint.load(
+                path,
+                model=learner.policy.model,
+                optimizer=learner.optimizer,
+                generators={"sampling": learner.generator},
+            )
+            learner.deck.load_state_dict(state.data)
+            self.hooks.load_state_dict(state.plugins)
+            self.first_step, self.counters = state.step, dict(state.counters)
+            if learner.reference is not None and state.tensors:
+                learner.reference.model.load_state_dict(state.tensors, strict=False)
+            self.display.note(f"resuming after step {state.step} from {path}")
+        # What was recorded after the checkpoint will be done, and recorded, again.
+        _keep_lines(self.folder / "metrics.jsonl", self.first_step)
+        for file in (self.folder / "rollouts").glob("step-*.parquet"):
+            if int(file.stem.removeprefix("step-")) > self.first_step:
+                file.unlink()
+
+    def _record(self, step: int, metrics: dict[str, float], rollouts: Rollouts) -> None:
+        write_rollouts(rollouts, self.folder / "rollouts" / f"step-{step + 1:06d}.parquet")
+        numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step + 1, **numbers}) + "\n")
+
+    # -------------------------------------------------------------------------------------------------- run
+
+    def train(self) -> RunResult:
+        train, display = self.recipe.train, self.display
+        before = self._evaluated_before()
+        if self.first_step == 0:
+            before = before or self._evaluate("evaluate before", self.split.held_out)
+            self._write_evaluation(before=before)
+        display.started(train.steps, self.first_step, self.folder)
+        done = self.first_step
+        with _interrupts(self.control, display):
+            while done < train.steps and self.control.stopped is None:
+                self._step(done)
+                done += 1
+                if self._wants_save(done):
+                    self._save(done)
+        stopped = self.control.stopped
+        after = None
+        if stopped == "interrupted":
+            display.warn(f"interrupted after step {done}: the same command with --resume goes on from there")
+        else:
+            after = self._evaluate("evaluate after", self.split.held_out)
+            self._write_evaluation(before=before, after=after)
+        seconds, tokens = self.counters["seconds"], self.counters["tokens"]
+        return RunResult(self.folder, before, after, seconds, tokens / max(seconds, 1e-9), done, stopped)
+
+    def _step(self, step: int) -> None:
+        train, learner = self.recipe.train, self.learner
+        metrics, rollouts = learner.step(step)
+        self.counters["seconds"] += metrics["seconds"]
+        self.counters["tokens"] += int(metrics["tokens"])
+        if train.evaluate_every and (step + 1) % train.evaluate_every == 0:
+            result = self._evaluate("evaluate on validation rows", self.split.validation)
+            if result is not None:
+                metrics["validation_accuracy"] = result.accuracy
+        self._count_bad_steps(metrics)
+        self.hooks.step_ended(step, metrics, self.control)
+        if self.control.wants_reference:
+            self._reset_reference()
+        self._record(step, metrics, rollouts)
+        wants_sample = train.show_every and step % train.show_every == 0
+        self.display.step(step, metrics, sample_of(rollouts, step % len(rollouts)) if wants_sample else None)
+
+    def _count_bad_steps(self, metrics: dict[str, float]) -> None:
+        for name, (count, trace) in self.hooks.failures.items():
+            if not self.counters.get(f"failed/{name}"):
+                self.display.warn(
+                    f"reward '{name}' failed on {count} rows; they take no part. The first time:\n{trace}"
+                )
+            self.counters[f"failed/{name}"] = count
+        self.counters["bad_steps"] = self.counters["bad_steps"] + 1 if metrics.get("skipped_update") else 0
+        metrics["bad_steps"] = self.counters["bad_steps"]
+        if self.counters["bad_steps"] >= self.recipe.train.max_bad_steps:
+            self.control.stop(f"{self.counters['bad_steps']} updates in a row were skipped; see the warnings above")
+
+    def _wants_save(self, done: int) -> bool:
+        every = self.recipe.train.checkpoint_every
+        due = bool(every) and done % every == 0
+        ending = done == self.recipe.train.steps or self.control.stopped is not None
+        asked, self.control.wants_save = self.control.wants_save, False
+        return due or ending or asked
+
+    def _reset_reference(self) -> None:
+        self.control.wants_reference = False
+        if self.learner.reference is None:
+            raise CallwrightError(
+                "a plugin asked to reset the reference, but this run has no copy of it: with LoRA the reference is the"
+                " base model; train all weights, or leave the plugin out"
+            )
+        self.learner.reference.model.load_state_dict(self.learner.policy.model.state_dict())
+        self.counters["reference_reset"] = True
+
+    # ------------------------------------------------------------------------------------------- evaluation
+
+    def _evaluate(self, phase: str, tasks: list[Any]) -> EvalResult | None:
+        if not tasks:
+            return None
+        settings = self.recipe.evaluate
+        self.learner.policy.model.eval()
+        return evaluate(
+            self.learner.policy,
+            self.learner.tokenizer,
+            self.dialect,
+            self.hooks,
+            tasks,
+            max_new_tokens=settings.max_new_tokens or self.recipe.train.max_new_tokens,
+            batch_size=settings.batch_size,
+            display=self.display,
+            phase=phase,
+            context=self.context,
+        )
+
+    def _write_evaluation(self, before: EvalResult | None, after: EvalResult | None = None) -> None:
+        content: dict[str, JSON] = {"before": before.to_json() if before else None}
+        if after is not None:
+            content |= {"after": after.to_json(), "train_seconds": self.counters["seconds"]}
+        _write(self.folder / "eval.json", json.dumps(content, indent=2) + "\n")
+
+    def _evaluated_before(self) -> EvalResult | None:
+        """The evaluation before training, which a resumed run finds in its folder."""
+        path = self.folder / "eval.json"
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return EvalResult(**content["before"]) if content.get("before") else None
+
+
+# ---------------------------------------------------------------------------------------------------- helpers
+
+
+def _frozen_copy(model: Any) -> Any:
+    return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+def _write(path: Path, text: str) -> None:
+    """Atomic: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _keep_lines(path: Path, steps: int) -> None:
+    """Drop the metrics of later steps, and a last line that a kill cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= steps:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    _write(path, "".join(kept))
+
+
+def _versions(components: Components) -> dict[str, JSON]:
+    """What the run depends on: Python, the libraries that compute, and the distribution of every named plugin."""
+    libraries: dict[str, str | None] = {}
+    for name in ("callwright", "torch", "transformers", "tokenizers", "peft", "pluggy", "numpy"):
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            libraries[name] = None
+    plugins = [
+        {"kind": o.kind, "name": o.name, "distribution": o.distribution, "version": o.version}
+        for o in components.origins
+    ]
+    return {"python": platform.python_version(), "libraries": libraries, "plugins": plugins}
+
+
+def _require_same(old: JSON, new: JSON, folder: Path) -> None:
+    changed = [place for place in _differences(old, new) if place not in MAY_CHANGE_ON_RESUME]
+    if changed:
+        raise CallwrightError(
+            f"the run in {folder} was started with another recipe; these differ: {', '.join(changed)}."
+            " Resume with the recipe it was started with, or start over with --fresh"
+        )
+
+
+def _differences(old: JSON, new: JSON, place: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(a, b, f"{place}.{index}")
+    elif old != new:
+        yield place
+
+
+@contextmanager
+def _interrupts(control: Control, display: Display) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM, as clusters send it) lets the step finish and the run save; the second ends it."""
+
+    def handle(number: int, _frame: object) -> None:
+        if control.stopped is not None:
+            raise KeyboardInterrupt
+        control.stop("interrupted")
+        display.warn("interrupted: finishing this step, then saving; once more to stop at once, without saving")
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
+    except ValueError:  # not in the main thread: whoever started this thread handles signals
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _disk_errors_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename is None and error.errno not in (28, 122)):  # ENOSPC, EDQUOT
+            raise
+        raise CallwrightError(
+            f"cannot write to the run folder {folder}: {error.strerror}. Make room or choose another folder with"
+            " `run=...`; the last checkpoint is whole, and --resume goes on from it"
+        ) from error

@@ -1,0 +1,225 @@
+"""The sources `bfcl` and `jsonl`."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+from callwright import Answer, CallwrightError, ExpectedCall, RowError, Source, Task, Tool
+from callwright_data.bfcl import CATEGORIES, Bfcl, json_schema
+from callwright_data.jsonl import Jsonl
+
+COUNTS = {
+    "simple_python": 400,
+    "multiple": 200,
+    "parallel": 200,
+    "parallel_multiple": 200,
+    "live_simple": 258,
+    "live_multiple": 1053,
+    "live_parallel": 16,
+    "live_parallel_multiple": 24,
+    "irrelevance": 240,
+    "live_irrelevance": 884,
+    "live_relevance": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return list(Bfcl(list(CATEGORIES)).load())
+
+
+def test_bfcl_has_every_row(tasks):
+    counts = {}
+    for task in tasks:
+        counts[task.meta["category"]] = counts.get(task.meta["category"], 0) + 1
+    assert counts == COUNTS
+    assert len({task.id for task in tasks}) == len(tasks)
+
+
+def test_bfcl_answers(tasks):
+    for task in tasks:
+        if task.meta["category"] == "live_relevance":
+            assert task.answer is None
+        elif "irrelevance" in task.meta["category"]:
+            assert task.answer == Answer()
+        else:
+            assert [{call.name: call.arguments} for call in task.answer.calls] == task.meta["possible_answer"]
+            assert {call.name for call in task.answer.calls} <= {tool.name for tool in task.tools}
+
+
+def test_bfcl_tools_are_json_schema(tasks):
+    for task in tasks[::20]:
+        for tool, function in zip(task.tools, task.meta["functions"], strict=True):
+            assert tool.name == function["name"]
+            assert tool.parameters["type"] == "object"
+            jsonschema.Draft202012Validator.check_schema(tool.parameters)
+
+
+def test_bfcl_types_become_json_schema_types():
+    schema = {
+        "type": "dict",
+        "properties": {
+            "type": {"type": "float", "default": 1.0},
+            "items": {"type": "tuple", "items": {"type": "any", "description": "x"}},
+        },
+        "required": ["type"],
+    }
+    assert json_schema(schema) == {
+        "type": "object",
+        "properties": {
+            "type": {"type": "number", "default": 1.0},
+            "items": {"type": "array", "items": {"description": "x"}},
+        },
+        "required": ["type"],
+    }
+    assert schema["type"] == "dict"
+
+
+def test_bfcl_first_row():
+    (task,) = Bfcl(limit=1).load()
+    assert task.id == "simple_python_0"
+    assert task.messages[0]["content"].startswith("Find the area of a triangle")
+    assert task.answer == Answer(
+        (ExpectedCall("calculate_triangle_area", {"base": [10], "height": [5], "unit": ["units", ""]}),)
+    )
+    assert len(list(Bfcl(["multiple", "parallel"], limit=3).load())) == 6
+
+
+def test_bfcl_package_is_not_imported():
+    code = "import sys; from callwright_data.bfcl import Bfcl; list(Bfcl().load()); print('bfcl_eval' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+def test_bfcl_unknown_category():
+    with pytest.raises(CallwrightError, match=r"'simple_pyton': did you mean 'simple_python'\?.*live_irrelevance"):
+        Bfcl(["simple_pyton"])
+
+
+def test_bfcl_package_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CallwrightError, match=r"pip install --no-deps bfcl-eval==2026\.3\.23"):
+        Bfcl().load()
+
+
+# --------------------------------------------------------------------------------------------------------- jsonl
+
+TOOL = {
+    "name": "weather",
+    "description": "Weather.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "at": {"type": "object"}}},
+}
+ROW = {"question": "Ulm?", "tools": [TOOL], "calls": [{"name": "weather", "arguments": {"city": "Ulm"}}]}
+
+
+def load(tmp_path, *rows):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return list(Jsonl(str(path)).load())
+
+
+def with_answer(form, value):
+    return {"question": "Ulm?", "tools": [TOOL], form: value}
+
+
+def test_jsonl_row(tmp_path):
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "Ulm?"}]
+    other = {"id": "x", "messages": turns, "tools": [], "meta": {"a": 1}}
+    assert load(tmp_path, ROW, "", other) == [
+        Task(
+            "tasks-1",
+            ({"role": "user", "content": "Ulm?"},),
+            (Tool(**TOOL),),
+            Answer((ExpectedCall("weather", {"city": ["Ulm"]}),)),
+        ),
+        Task("x", tuple(turns), (), None, {"a": 1}),
+    ]
+
+
+def test_jsonl_answers(tmp_path):
+    allowed = {"city": ["Ulm", "ulm", ""], "at": [{"day": [1, 2]}]}
+    plain = {"city": "Ulm", "at": {"day": 1, "hours": [1, 2]}}
+    rows = load(
+        tmp_path,
+        with_answer("answer", [{"name": "weather", "arguments": allowed}]),
+        with_answer("calls", [{"name": "weather", "arguments": plain}]),
+        with_answer("answer", []),
+        with_answer("calls", []),
+    )
+    assert rows[0].answer.calls[0].arguments == allowed
+    assert rows[1].answer.calls[0].arguments == {"city": ["Ulm"], "at": [{"day": [1], "hours": [[1, 2]]}]}
+    assert rows[2].answer == rows[3].answer == Answer()
+
+
+def call(**arguments):
+    return [{"name": "weather", "arguments": arguments}]
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "message"),
+    [
+        ("{", "(whole line)", "not JSON"),
+        ("[" * 100_000, "(whole line)", "not JSON"),
+        ("[]", "(whole line)", "a JSON object"),
+        ({**ROW, "tool": []}, "tool", "unknown field"),
+        ({**ROW, "id": 5}, "id", "a text"),
+        ({**ROW, "meta": []}, "meta", "an object"),
+        ({"tools": []}, "question", "either 'question' or 'messages'"),
+        ({**ROW, "messages": []}, "question", "not both"),
+        ({"question": 1, "tools": []}, "question", "a text"),
+        ({"messages": [], "tools": []}, "messages", "at least one"),
+        ({"messages": [{"role": "human", "content": ""}], "tools": []}, "messages[0].role", "one of system, user"),
+        ({"messages": [{"role": "user"}], "tools": []}, "messages[0].content", "a text"),
+        ({"question": "q"}, "tools", "a list"),
+        ({"question": "q", "tools": [1]}, "tools[0]", "an object"),
+        ({"question": "q", "tools": [{}]}, "tools[0].name", "a text"),
+        ({"question": "q", "tools": [{"name": "f", "parameters": 1}]}, "tools[0].parameters", "a JSON Schema"),
+        (
+            {"question": "q", "tools": [{"name": "f", "parameters": {"properties": {"a": "string"}}}]},
+            "tools[0].parameters.properties.a",
+            "a JSON Schema",
+        ),
+        ({**ROW, "answer": []}, "answer", "not both"),
+        (with_answer("calls", {}), "calls", "a list of calls"),
+        (with_answer("answer", [1]), "answer[0]", "an object"),
+        (with_answer("answer", [{"name": "wether"}]), "answer[0].name", "not among the row's tools"),
+        (with_answer("answer", call(town=["Ulm"])), "answer[0].arguments.town", "no such parameter"),
+        (with_answer("answer", call(city="Ulm")), "answer[0].arguments.city", "plain values go into 'calls'"),
+        (with_answer("answer", call(city=[])), "answer[0].arguments.city", "a list of the values"),
+        (with_answer("answer", call(at=[{"day": 1}])), "answer[0].arguments.at.day", "for this key"),
+        (with_answer("answer", call(at=[[{"day": 1}]])), "answer[0].arguments.at.day", "for this key"),
+    ],
+    ids=str,
+)
+def test_jsonl_row_errors(tmp_path, row, name, message):
+    with pytest.raises(RowError) as caught:
+        load(tmp_path, ROW, "", row)
+    assert caught.value.row == 3
+    assert caught.value.field_name == name
+    assert message in str(caught.value)
+    assert str(tmp_path / "tasks.jsonl") in str(caught.value)
+
+
+def test_jsonl_repeated_id(tmp_path):
+    with pytest.raises(RowError, match="already the id of row 1"):
+        load(tmp_path, {**ROW, "id": "a"}, {**ROW, "id": "a"})
+
+
+def test_jsonl_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "tasks.jsonl").write_bytes(b'{"question": "\xff"}')
+    with pytest.raises(RowError, match="row 1"):
+        list(Jsonl(str(tmp_path / "tasks.jsonl")).load())
+
+
+def test_jsonl_missing_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CallwrightError, match=f"data file not found: {tmp_path}/rows.jsonl"):
+        Jsonl("rows.jsonl").load()
+
+
+def test_are_sources():
+    assert isinstance(Bfcl(), Source)
+    assert isinstance(Jsonl("x"), Source)
