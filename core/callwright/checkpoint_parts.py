@@ -58,13 +58,14 @@ def read_model(path: Path, model: PreTrainedModel) -> None:
     with quiet():
         saved, report = load(
             path / "model",
+            config=model.config,  # a folder without config.json would become a default model of many gigabytes
             dtype=model.dtype,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
         )
-    if report["missing_keys"]:
-        raise ValueError(f"weights are missing, for instance {min(report['missing_keys'])}")
+    if wrong := sorted({*report["missing_keys"], *report["unexpected_keys"]}):
+        raise ValueError(f"the model's weights have other names, for instance {wrong[0]}")
     model.load_state_dict(saved.state_dict())
 
 

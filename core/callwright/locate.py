@@ -98,24 +98,23 @@ def local_folder(name: str, notify: Notify, *, weights: bool) -> Path:
 
 
 def _from_hub(name: str, notify: Notify, *, weights: bool) -> Path:
-    import httpx2 as httpx
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [*_TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     offline = constants.HF_HUB_OFFLINE
     if not offline:
         try:
             HfApi().model_info(name, timeout=_HUB_SECONDS)
-        except HfHubHTTPError as error:
+        except (HfHubHTTPError, HFValidationError) as error:
             raise CallwrightError(f"model '{name}': the hub refuses it: {str(error).splitlines()[0]}") from error
-        except (httpx.HTTPError, OSError):
+        except Exception:  # no network, in whichever of its client's words
             offline = True  # one quick try; the download itself would try again and again
     if weights and not offline:
         notify(f"Fetching {name} from the hub, unless it is in the cache already")
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
-    except LocalEntryNotFoundError as error:
+    except (LocalEntryNotFoundError, HFValidationError) as error:
         raise CallwrightError(
             f"model '{name}': it is no local folder or file, it is not in the hub's cache, and the hub cannot be"
             " reached (no network, or HF_HUB_OFFLINE is set); name a local folder or a GGUF file, or download it first"

@@ -283,7 +283,9 @@ class Learner:
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         metrics = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
-        clipped = grpo.clip_mask(batch.logps.detach(), batch.old_logps, batch.advantages, train.clip_low, train.clip_high)
+        clipped = grpo.clip_mask(
+            batch.logps.detach(), batch.old_logps, batch.advantages, train.clip_low, train.clip_high
+        )
         metrics["clip_share"] = float(batch.aggregate(clipped.float()))
         if batch.ref_logps is not None:
             metrics["kl"] = float(batch.aggregate(grpo.kl_k3(batch.logps.detach(), batch.ref_logps)))

@@ -14,8 +14,8 @@ from rich.text import Text
 from callwright.display import duration, safe
 
 if TYPE_CHECKING:
-    from callwright.run import RunResult
     from callwright.evaluate import EvalResult
+    from callwright.run import RunResult
 
 WIDTH_OF_A_FILE = 200
 """Columns of a table in a pipe or a file, where nothing has to fit on a screen."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from callwright import Need, Rollouts, Segment, hookimpl
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Form = Literal["sequence", "token"]
 Scope = Literal["thinking", "calls", "all"]
@@ -61,6 +63,8 @@ class EntropyAdvantage:
     @hookimpl
     def shape_advantages(self, rollouts: Rollouts, base: Tensor) -> Tensor:
         """delta (N, T), between 0 and |base| / kappa, zero off the mask."""
+        import torch  # here, so that listing and checking plugins stay quick
+
         mask = rollouts.mask
         in_scope = mask & torch.isin(rollouts.segments, torch.tensor(_SEGMENTS[self.scope], dtype=torch.int8))
         entropy = rollouts.entropy.detach().masked_fill(~in_scope, 0)

@@ -31,7 +31,7 @@ OPTIMIZERS = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, foreach=False),
     "adamw-foreach": lambda p: torch.optim.AdamW(p, lr=1e-2, foreach=True),
     "adamw-fused": lambda p: torch.optim.AdamW(p, lr=1e-2, fused=True),
-    "adamw-tensor-rate": lambda p: torch.optim.AdamW(p, lr=torch.tensor(1e-2)),
+    "adamw-tensor-rate": lambda p: torch.optim.AdamW(p, lr=torch.tensor(1e-2), foreach=False),
     "amsgrad-groups": lambda p: torch.optim.AdamW([{"params": p[:3], "lr": 0.1}, {"params": p[3:]}], amsgrad=True),
     "momentum": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9),
 }
@@ -87,7 +87,7 @@ def same(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) ->
 # --------------------------------------------------------------------------------------------------- exact
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.sampled_from(sorted(OPTIMIZERS)),
     st.sampled_from(["llama", "qwen3", "gemma2", "gemma3"]),
@@ -110,11 +110,11 @@ def test_a_run_that_resumes_is_the_run_that_did_not_stop(
     assert resumed.load(path).step == steps
     assert [resumed.step() for _ in range(2)] == expected
     assert same(resumed.everything(), straight.everything())
-    left, right = (r.optimizer.state_dict()["param_groups"] for r in (resumed, straight))
-    assert repr(left) == repr(right)
+    groups = [[sorted(g.items()) for g in r.optimizer.state_dict()["param_groups"]] for r in (resumed, straight)]
+    assert repr(groups[0]) == repr(groups[1])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(JSON_VALUES, st.dictionaries(st.text(), JSON_VALUES, max_size=3))
 def test_every_json_value_comes_back_as_it_was(tmp_path_factory, tiny_model, tiny_tokenizer, value, named):
     run = Run(tiny_model(), tiny_tokenizer)
@@ -238,7 +238,7 @@ def test_sigkill_in_the_middle_of_saving_leaves_the_last_checkpoint_whole(tiny_m
     large = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4}
     source, folder = tiny_model_folder(**large), tmp_path / "checkpoints"
     chance = random.Random(0)
-    for kills in range(1, 4):
+    for kills in (1, 2):
         process = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, source, folder])
         wanted = f"step-{2 + kills:06d}"
         while not list(folder.glob(f".new-{wanted}")):
@@ -328,7 +328,8 @@ def test_another_error_while_saving_is_passed_on_and_leaves_nothing(run, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("kind", "config"), [("llama", {"hidden_size": 64}), ("llama", {"num_hidden_layers": 3}), ("qwen3", {})]
+    ("kind", "config"),
+    [("llama", {"hidden_size": 64}), ("llama", {"num_hidden_layers": 3}), ("qwen2", {}), ("qwen3", {})],
 )
 def test_the_checkpoint_of_another_model_is_a_clear_error(kind, config, run, tmp_path, tiny_model, tiny_tokenizer):
     run.step()
@@ -352,10 +353,10 @@ def test_a_newer_format_is_a_clear_error(run, tmp_path):
         run.load(path)
 
 
-FILES = ["model/model.safetensors", "model/config.json", "optimizer.safetensors", "random.safetensors", "state.json"]
+FILES = ["model/model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True), st.booleans())
 def test_a_truncated_file_is_a_clear_error(tmp_path_factory, tiny_model, tiny_tokenizer, file, share, gone):
     run = Run(tiny_model(), tiny_tokenizer)
@@ -387,6 +388,7 @@ print(peak() - before, sum(p.numel() * 4 for p in model.parameters()))
 """
 
 
+@pytest.mark.slow
 def test_saving_needs_no_second_copy_in_memory(tiny_model_folder, tmp_path):
     source = tiny_model_folder(hidden_size=512, intermediate_size=4096, num_hidden_layers=8)
     command = [sys.executable, "-c", SAVE_LARGE, source, tmp_path / "checkpoints"]

@@ -109,7 +109,7 @@ def test_random_cases(peer, case, as_python, underscore_to_dot):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=3000, deadline=None)
 @given(random_cases(), st.booleans(), st.booleans())
 def test_random_cases_fully(peer, case, as_python, underscore_to_dot):
     compare_random(peer, case, as_python, underscore_to_dot)

