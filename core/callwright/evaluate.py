@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from callwright.display import Display
+from callwright.hooks import Hooks, Named
 from callwright.packing import Policy
-from callwright.plugins import Hooks, Named
 from callwright.rollouts import encode_prompt, end_ids, make_rollouts
 from callwright.sampling import SamplingPlan, choose_path, generate
 from callwright.types import JSON, CallwrightError, Dialect, Rollouts, Task
@@ -22,7 +22,8 @@ class EvalResult:
     """Greedy results over a set of tasks."""
 
     accuracy: float
-    """Share of the rows that a reward judged in which every judging reward gave 1; in [0, 1]."""
+    """Share of the rows that a reward judged in which every judging reward gave 1; in [0, 1]. Rewards with weight 0
+    judge nothing."""
     rows: int
     """Rows that a reward judged."""
     reasons: dict[str, int]
@@ -55,7 +56,7 @@ def evaluate(
     fitting = [i for i, ids in enumerate(prompts) if context is None or len(ids) + max_new_tokens <= context]
     # Neighbours in length share a batch, so that little of it is padding.
     fitting.sort(key=lambda i: len(prompts[i]))
-    outcomes: list[tuple[Task, str | None]] = [(task, None) for i, task in enumerate(tasks) if i not in set(fitting)]
+    outcomes: list[tuple[Task, str | None]] = [(tasks[i], None) for i in {*range(len(tasks))}.difference(fitting)]
     display.phase(phase, 0, len(tasks))
     for start in range(0, len(fitting), batch_size):
         batch = fitting[start : start + batch_size]
@@ -77,15 +78,15 @@ def evaluate(
             ends=ends,
         )
         hooks.score(rollouts)
-        outcomes += [(task, first_reason(rollouts, row)) for row, task in enumerate(rollouts.tasks)]
+        outcomes += [(task, first_reason(rollouts, row, hooks.counted)) for row, task in enumerate(rollouts.tasks)]
         display.phase(phase, len(outcomes), len(tasks))
     return _count(outcomes)
 
 
-def first_reason(rollouts: Rollouts, row: int) -> str | None:
-    """Why the row is not right: the first reason of the first reward below 1. "correct" if there is none; None if no
-    reward judged the row, or one failed."""
-    verdicts = [verdicts[row] for verdicts in rollouts.verdicts.values()]
+def first_reason(rollouts: Rollouts, row: int, rewards: Sequence[str]) -> str | None:
+    """Why the row is not right: the first reason of the first of the `rewards` below 1. "correct" if there is none;
+    None if no reward judged the row, or one failed."""
+    verdicts = [rollouts.verdicts[name][row] for name in rewards]
     scored = [v for v in verdicts if v.score is not None]
     if not scored or any(v.failure is not None for v in verdicts):
         return None

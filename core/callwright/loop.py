@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from callwright import grpo
 from callwright.data import Deck
 from callwright.display import Display, Sample
+from callwright.hooks import BadNumber, Hooks
 from callwright.packing import Policy
-from callwright.plugins import BadNumber, Hooks
-from callwright.recipe import Recipe
+from callwright.recipe import Recipe, TrainConfig
 from callwright.rollouts import character_segments, decode, make_rollouts
 from callwright.sampling import SamplingPlan, generate
 from callwright.types import Dialect, MicroBatch, Need, Rollouts, Segment
@@ -300,10 +300,20 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             raise BadNumber("the loss", "gradient", step, None, norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = train.learning_rate * min(1.0, (step + 1) / (train.warmup_steps + 1))
+            group["lr"] = train.learning_rate * learning_rate_factor(step, train)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+
+def learning_rate_factor(step: int, train: TrainConfig) -> float:
+    """Share of `train.learning_rate` at a step (from 0): a linear warm-up, then the recipe's schedule."""
+    if step < train.warmup_steps:
+        return (step + 1) / (train.warmup_steps + 1)
+    progress = (step - train.warmup_steps) / max(1, train.steps - train.warmup_steps)
+    if train.schedule == "linear":
+        return 1 - progress
+    return (1 + math.cos(math.pi * progress)) / 2 if train.schedule == "cosine" else 1.0
 
 
 def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:

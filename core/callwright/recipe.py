@@ -17,19 +17,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_serializer
 
 from callwright.data import load_split
+from callwright.hooks import Hooks, Named, RegistrationError
 from callwright.hookspecs import hookimpl
-from callwright.plugins import (
-    ComponentError,
-    Hooks,
-    Named,
-    Origin,
-    Place,
-    PluginError,
-    RegistrationError,
-    build_component,
-    checked,
-    find,
-)
+from callwright.plugins import ComponentError, Origin, Place, PluginError, build_component, checked, find
 from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
 
 # ------------------------------------------------------------------------------------------------- mistakes
@@ -213,6 +203,8 @@ class TrainConfig(_Part):
     """AdamW's, after the warm-up."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """The learning rate after the warm-up: it stays, or falls to 0 at the last step."""
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's."""
     max_grad_norm: float = Field(default=1.0, gt=0)

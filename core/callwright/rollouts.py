@@ -38,7 +38,7 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, model: object) -> list[int]:
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[int]) -> str:
-    """A completion's text without the token that ended it. Other special tokens stay: they may be the dialect's tags."""
+    """A completion's text without the token that ended it. Other special tokens stay: a dialect's tags may be such."""
     return _text(tokenizer, ids[:-1] if ids and ids[-1] in ends else ids)
 
 
@@ -47,21 +47,38 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[Span]:
-    """Characters of `text` that each token covers; tokens behind the text (the one that ended it) cover none.
+    """Characters of `text` that each token covers, in order; tokens behind the text (the one that ended it) cover none.
 
-    Token by token where the pieces add up to the text; else, as with characters split over several tokens, by decoding
-    ever longer beginnings.
+    A character that is split over several tokens belongs to the one that completes it. Together the tokens cover the
+    whole text.
     """
-    pieces = [_text(tokenizer, [i]) for i in ids]
-    joined = "".join(pieces)
-    if joined.startswith(text):
-        ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0).clamp(max=len(text)).tolist()
-    else:
-        beginnings = (_text(tokenizer, ids[: k + 1]) for k in range(len(ids)))
-        # A split character shows as a replacement character until its last byte is there.
-        ends = [min(len(text), len(beginning.rstrip("\ufffd"))) for beginning in beginnings]
-    starts = [0, *ends[:-1]]
-    return list(zip(starts, ends, strict=True))
+    spans = _spans(tokenizer, ids, text, in_pieces=True)
+    if spans and spans[-1][1] < len(text):
+        # The tokenizer's text is not the sum of its pieces. Slow: every token decodes all those before it.
+        spans = _spans(tokenizer, ids, text, in_pieces=False)
+    return spans
+
+
+def _spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str, *, in_pieces: bool) -> list[Span]:
+    spans: list[Span] = []
+    pending: list[int] = []  # tokens whose characters begin at `settled`
+    settled = end = 0
+    for token in ids:
+        pending.append(token)
+        piece = _text(tokenizer, pending)
+        agreed = settled + _agreement(piece, text[settled : settled + len(piece)])
+        start, end = end, max(end, agreed)
+        spans.append((start, end))
+        # A character that is not complete yet shows as a replacement character.
+        if in_pieces and piece and agreed == settled + len(piece) and not piece.endswith("\ufffd"):
+            settled, pending = agreed, []
+    return spans
+
+
+def _agreement(first: str, second: str) -> int:
+    """Length of the common beginning."""
+    differ = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differ, min(len(first), len(second)))
 
 
 def character_segments(parse: Parse) -> list[int]:
@@ -143,39 +160,67 @@ def make_rollouts(
     )
 
 
-def write_rollouts(rollouts: Rollouts, path: Path) -> None:
-    """One parquet file with a row per completion: text, tokens, scores, reasons with spans, entropy. Atomic."""
-    lengths = rollouts.lengths.tolist()
+_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("task", pa.string()),
+        ("group", pa.int64()),
+        ("messages", pa.string()),
+        ("tools", pa.string()),
+        ("answer", pa.string()),
+        ("completion", pa.string()),
+        ("truncated", pa.bool_()),
+        ("temperature", pa.float32()),
+        ("total", pa.float32()),
+        ("rewards", pa.string()),
+        ("reasons", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("segments", pa.list_(pa.int8())),
+        ("entropy", pa.list_(pa.float32())),
+        ("behaviour_logps", pa.list_(pa.float32())),
+        ("advantages", pa.list_(pa.float32())),
+    ]
+)
+"""The same in every step, also where a step has nothing to say, so that all files of a run read as one table."""
 
-    def tokens(values: Tensor | None) -> list[list[float]] | None:
-        return None if values is None else [v[:n].tolist() for v, n in zip(values, lengths, strict=True)]
+
+def write_rollouts(rollouts: Rollouts, path: Path) -> None:
+    """One parquet file with a row per completion: text, tokens, scores, reasons with spans, entropy. Atomic.
+
+    `messages`, `tools`, `answer`, `rewards` and `reasons` hold JSON. `total` is null for rows that took no part, and
+    `advantages` where the update was skipped before there were any.
+    """
+    rows, lengths = range(len(rollouts)), rollouts.lengths.tolist()
+
+    def tokens(values: Tensor | None) -> list[list[float] | None]:
+        return [None if values is None else values[row, : lengths[row]].tolist() for row in rows]
 
     columns: dict[str, object] = {
         "step": [rollouts.step] * len(rollouts),
-        "task": [task.id for task in rollouts.tasks],
+        "task": [_storable(task.id) for task in rollouts.tasks],
         "group": rollouts.group_ids.tolist(),
-        "messages": [json.dumps(task.messages, ensure_ascii=False) for task in rollouts.tasks],
-        "tools": [json.dumps([t.to_json() for t in task.tools], ensure_ascii=False) for task in rollouts.tasks],
-        "answer": [None if task.answer is None else task.answer.to_json() for task in rollouts.tasks],
+        "messages": [_storable(json.dumps(task.messages, ensure_ascii=False)) for task in rollouts.tasks],
+        "tools": [
+            _storable(json.dumps([t.to_json() for t in task.tools], ensure_ascii=False)) for task in rollouts.tasks
+        ],
+        "answer": [None if task.answer is None else _storable(task.answer.to_json()) for task in rollouts.tasks],
         "completion": [_storable(text) for text in rollouts.texts],
         "truncated": rollouts.truncated.tolist(),
         "temperature": rollouts.temperature.tolist(),
-        "total": _numbers(rollouts.total),
+        "total": [None] * len(rollouts) if rollouts.total is None else _numbers(rollouts.total),
         "rewards": [
-            json.dumps({name: verdicts[row].score for name, verdicts in rollouts.verdicts.items()})
-            for row in range(len(rollouts))
+            json.dumps({name: verdicts[row].score for name, verdicts in rollouts.verdicts.items()}) for row in rows
         ],
-        "reasons": [_reasons(rollouts, row) for row in range(len(rollouts))],
-        "token_ids": [v[:n].tolist() for v, n in zip(rollouts.completion_ids, lengths, strict=True)],
+        "reasons": [_reasons(rollouts, row) for row in rows],
+        "token_ids": tokens(rollouts.completion_ids),
         "segments": tokens(rollouts.segments),
         "entropy": tokens(rollouts.entropy),
         "behaviour_logps": tokens(rollouts.behaviour_logps),
         "advantages": tokens(rollouts.advantages),
     }
-    table = pa.table({name: values for name, values in columns.items() if values is not None})
     temporary = path.with_name(f".{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, temporary, compression="zstd")
+    pq.write_table(pa.table(columns, schema=_SCHEMA), temporary, compression="zstd")
     os.replace(temporary, path)
 
 
@@ -188,8 +233,8 @@ def _reasons(rollouts: Rollouts, row: int) -> str:
     return _storable(json.dumps(reasons, ensure_ascii=False))
 
 
-def _numbers(values: Tensor | None) -> list[float | None] | None:
-    return None if values is None else [None if v != v else v for v in values.tolist()]
+def _numbers(values: Tensor) -> list[float | None]:
+    return [None if v != v else v for v in values.tolist()]
 
 
 def _storable(text: str) -> str:

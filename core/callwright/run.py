@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 import yaml
 
@@ -24,10 +26,10 @@ from callwright.data import Split, load_split, make_deck
 from callwright.display import Display
 from callwright.evaluate import EvalResult, evaluate
 from callwright.grpo import Defaults
+from callwright.hooks import Hooks
 from callwright.loop import Control, Learner, sample_of
 from callwright.models import autocast_dtype, context_length, load_model, load_tokenizer
 from callwright.packing import Policy
-from callwright.plugins import Hooks
 from callwright.recipe import Components, Recipe
 from callwright.rollouts import encode_prompt, end_ids, write_rollouts
 from callwright.sampling import choose_path
@@ -55,14 +57,15 @@ class RunResult:
 
 def train(recipe: Recipe, components: Components, display: Display, resume: bool) -> RunResult:
     """A whole run. Raises CallwrightError for mistakes, and when the run's folder cannot be written."""
-    with _disk_errors_explained(recipe.run):
-        return _Run(recipe, components, display, resume).train()
+    return _Run(recipe, components, display, resume).train()
 
 
 class _Run:
     def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
-        self.recipe, self.display, self.folder = recipe, display, Path(recipe.run)
+        self.recipe, self.display, self.folder, self.resuming = recipe, display, Path(recipe.run), resume
         self.split: Split = load_split(components.source, components.stages, recipe.data)
+        for code, count in self.split.dropped.items():
+            display.note(f"{count} rows dropped as {code}")
         train, model = recipe.train, recipe.model
         defaults = Defaults(train.advantage_scale, train.clip_low, train.clip_high, train.kl)
         self.hooks = Hooks([*components.rewards, *components.explorers], defaults, recipe.rewards.combine)
@@ -84,7 +87,7 @@ class _Run:
                 f"{too_long} of {len(self.split.train)} training prompts do not fit the model's context: skipped"
             )
 
-        torch.manual_seed(recipe.seed)
+        _seed_everything(recipe.seed)
         display.note(f"loading {model.name}")
         loaded = load_model(
             model.name,
@@ -134,9 +137,10 @@ class _Run:
             if not resolved.exists():
                 raise CallwrightError(f"there is no run to resume in {self.folder}: leave out --resume to start one")
             _require_same(yaml.safe_load(resolved.read_text(encoding="utf-8")), yaml.safe_load(text), self.folder)
-        (self.folder / "rollouts").mkdir(parents=True, exist_ok=True)
-        _write(resolved, text)
-        _write(self.folder / "versions.json", json.dumps(_versions(components), indent=2) + "\n")
+        with _writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(resolved, text)  # first, as it is what makes the folder a run that can be resumed
+            _write(self.folder / "versions.json", json.dumps(_versions(components), indent=2) + "\n")
 
     @property
     def checkpoints(self) -> Path:
@@ -183,22 +187,24 @@ class _Run:
                 learner.reference.model.load_state_dict(state.tensors, strict=False)
             self.display.note(f"resuming after step {state.step} from {path}")
         # What was recorded after the checkpoint will be done, and recorded, again.
-        _keep_lines(self.folder / "metrics.jsonl", self.first_step)
-        for file in (self.folder / "rollouts").glob("step-*.parquet"):
-            if int(file.stem.removeprefix("step-")) > self.first_step:
-                file.unlink()
+        with _writing(self.folder):
+            _keep_lines(self.folder / "metrics.jsonl", self.first_step)
+            for file in (self.folder / "rollouts").glob("step-*.parquet"):
+                if int(file.stem.removeprefix("step-")) > self.first_step:
+                    file.unlink()
 
     def _record(self, step: int, metrics: dict[str, float], rollouts: Rollouts) -> None:
-        write_rollouts(rollouts, self.folder / "rollouts" / f"step-{step + 1:06d}.parquet")
         numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step + 1, **numbers}) + "\n")
+        with _writing(self.folder):
+            write_rollouts(rollouts, self.folder / "rollouts" / f"step-{step + 1:06d}.parquet")
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step + 1, **numbers}) + "\n")
 
     # -------------------------------------------------------------------------------------------------- run
 
     def train(self) -> RunResult:
         train, display = self.recipe.train, self.display
-        before = self._evaluated_before()
+        before = self._evaluated_before() if self.resuming else None
         if self.first_step == 0:
             before = before or self._evaluate("evaluate before", self.split.held_out)
             self._write_evaluation(before=before)
@@ -273,7 +279,8 @@ class _Run:
             return None
         settings = self.recipe.evaluate
         self.learner.policy.model.eval()
-        return evaluate(
+        plugins = self.hooks.state_dict()
+        result = evaluate(
             self.learner.policy,
             self.learner.tokenizer,
             self.dialect,
@@ -285,12 +292,15 @@ class _Run:
             phase=phase,
             context=self.context,
         )
+        self.hooks.load_state_dict(plugins)  # no plugin learns from an evaluation
+        return result
 
     def _write_evaluation(self, before: EvalResult | None, after: EvalResult | None = None) -> None:
         content: dict[str, JSON] = {"before": before.to_json() if before else None}
         if after is not None:
             content |= {"after": after.to_json(), "train_seconds": self.counters["seconds"]}
-        _write(self.folder / "eval.json", json.dumps(content, indent=2) + "\n")
+        with _writing(self.folder):
+            _write(self.folder / "eval.json", json.dumps(content, indent=2) + "\n")
 
     def _evaluated_before(self) -> EvalResult | None:
         """The evaluation before training, which a resumed run finds in its folder."""
@@ -304,6 +314,13 @@ class _Run:
 
 def _frozen_copy(model: Any) -> Any:
     return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+def _seed_everything(seed: int) -> None:
+    """The global generators too: a plugin may draw from any of them, and checkpoints hold them all."""
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def _write(path: Path, text: str) -> None:
@@ -386,13 +403,14 @@ def _interrupts(control: Control, display: Display) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors_explained(folder: Path) -> Iterator[None]:
+def _writing(folder: Path) -> Iterator[None]:
+    """Around whatever writes into the run's folder; checkpoints explain their own errors."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename is None and error.errno not in (28, 122)):  # ENOSPC, EDQUOT
-            raise
-        raise CallwrightError(
-            f"cannot write to the run folder {folder}: {error.strerror}. Make room or choose another folder with"
-            " `run=...`; the last checkpoint is whole, and --resume goes on from it"
-        ) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        newest = checkpoint.latest(folder / "checkpoints")
+        repair = "make room there, or choose another with `run=...`"
+        if newest:
+            repair = f"make room there; --resume then goes on from {newest}"
+        raise CallwrightError(f"cannot write to the run folder {folder}: {reason}; {repair}") from error

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from callwright import MicroBatch, Need, Parse, ParseStatus, Rollouts, Segment, Task, Verdict, hookimpl, hookspecs
+from callwright.hooks import HOOKS, BadNumber, Hooks, Named, RegistrationError
 from callwright.loop import Control
-from callwright.plugins import HOOKS, BadNumber, Hooks, Named, PluginError, RegistrationError
+from callwright.plugins import PluginError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

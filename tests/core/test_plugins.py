@@ -160,7 +160,7 @@ def test_find_a_class_of_a_module(install):
     cls, origin = find("reward", "cw_module:Outer.Inner")
     assert cls.__name__ == "Inner"
     assert (origin.name, origin.distribution, origin.version) == ("Outer.Inner", "cw-module", "4.0")
-    assert find("reward", "callwright.plugins:Hooks")[0].__name__ == "Hooks"
+    assert find("reward", "callwright.hooks:Hooks")[0].__name__ == "Hooks"
 
 
 def test_a_distribution_is_looked_up_before_a_module(install):
