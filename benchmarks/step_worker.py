@@ -278,7 +278,7 @@ def measure_trl(setting: Setting, prompts: list[list[int]], folder: Path) -> lis
     original = trainer._generate_and_score_completions
     trainer._generate_and_score_completions = timed(generate, setting.device, rollout.append)
 
-    class StepClock(TrainerCallback):  # type: ignore[misc]
+    class StepClock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             rollout.clear()
             batches.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -35,6 +35,11 @@ class EvalResult:
 
     def to_json(self) -> dict[str, JSON]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, JSON]) -> EvalResult:
+        by_category = {name: (rows, accuracy) for name, (rows, accuracy) in content["by_category"].items()}
+        return cls(**{**content, "by_category": by_category})
 
 
 def evaluate(
@@ -136,7 +141,8 @@ def evaluate_model(
     loaded = load_model(name, device=device, dtype=dtype, notify=display.note)
     policy = Policy(loaded.model)
     policy.autocast_dtype = autocast_dtype("auto", policy.device)
-    choose_path(policy, [encode_prompt(loaded.tokenizer, dialect, task) for task in tasks[:2]], display.warn)
+    if tasks:
+        choose_path(policy, [encode_prompt(loaded.tokenizer, dialect, task) for task in tasks[:2]], display.warn)
     return evaluate(
         policy,
         loaded.tokenizer,

@@ -328,7 +328,7 @@ class Hooks:
         return loss.masked_fill(~batch.mask, 0.0)
 
     def loss_terms(self, batch: MicroBatch) -> dict[str, Tensor]:
-        """Named scalars to add to the loss, of all plugins."""
+        """Named scalars to add to the loss, of all plugins. Raises `BadNumber` for one that is not finite."""
         terms: dict[str, Tensor] = {}
         owners: dict[str, Named] = {}
         for component, answer in self._contributions("loss_terms", batch=batch):
@@ -341,6 +341,9 @@ class Hooks:
                     other = f"'{owners[name].name}' ({owners[name].place})"
                     _broken(component, "loss_terms", f"the term '{name}' is also one of {other}; rename one of them")
                 terms[name] = _tensor(component, "loss_terms", term, (), "a scalar ()")
+                if not bool(terms[name].isfinite()):
+                    value = float(terms[name].detach())
+                    raise BadNumber(component.name, f"loss_terms.{name}", batch.rollouts.step, None, value)
                 owners[name] = component
         return terms
 

@@ -86,7 +86,7 @@ class Learner:
             metrics["skipped_update"] = 1.0
         metrics |= describe(rollouts, self.hooks)
         ended = time.perf_counter()
-        metrics |= {f"seconds/{name}": seconds for name, seconds in self.hooks.take_seconds().items()}
+        metrics |= {f"plugin_seconds/{name}": seconds for name, seconds in self.hooks.take_seconds().items()}
         metrics |= {"seconds": ended - started, "seconds/collect": collected - started}
         metrics |= {"seconds/update": ended - collected}
         metrics["tokens_per_second"] = metrics["tokens"] / (ended - started)
@@ -274,21 +274,18 @@ class Learner:
 
     def backward(self, batch: MicroBatch) -> dict[str, float]:
         """Add the micro-batch's gradient. Returns its part of the step's loss, by term."""
-        train, step = self.recipe.train, batch.rollouts.step
+        train = self.recipe.train
         policy_loss = batch.aggregate(self.hooks.policy_loss(batch) * batch.token_weights)
         terms = {"policy_loss": policy_loss, **self.hooks.loss_terms(batch)}
-        for name, term in terms.items():
-            if not bool(term.isfinite()):
-                raise BadNumber("the loss", name, step, int(batch.rows[0]), float(term.detach()))
         loss = torch.stack(list(terms.values())).sum()
+        if not bool(loss.isfinite()):  # each part of it is: their sum is too large
+            raise BadNumber("the loss", "sum", batch.rollouts.step, None, float(loss.detach()))
         loss.backward()
         metrics = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
         clipped = grpo.clip_mask(
             batch.logps.detach(), batch.old_logps, batch.advantages, train.clip_low, train.clip_high
         )
         metrics["clip_share"] = float(batch.aggregate(clipped.float()))
-        if batch.ref_logps is not None:
-            metrics["kl"] = float(batch.aggregate(grpo.kl_k3(batch.logps.detach(), batch.ref_logps)))
         return metrics
 
     def apply_gradient(self, step: int) -> float:
@@ -331,6 +328,8 @@ def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
         "truncated": float(rollouts.truncated.float().mean()),
         "temperature": float(rollouts.temperature.mean()),
     }
+    if rollouts.ref_logps is not None:
+        metrics["kl"] = float(grpo.kl_k3(rollouts.policy_logps, rollouts.ref_logps)[rollouts.mask].mean())
     for segment in (Segment.THINKING, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE):
         inside = rollouts.segments == segment
         if inside.any():

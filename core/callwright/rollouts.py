@@ -14,18 +14,28 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from callwright.sampling import Generation
-from callwright.types import Call, Dialect, Parse, Rollouts, Segment, Span, Task
+from callwright.types import Call, CallwrightError, Dialect, Parse, Rollouts, Segment, Span, Task
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, dialect: Dialect, task: Task) -> list[int]:
-    """The tokens of a task's prompt, up to where the model's reply begins."""
+    """The tokens of a task's prompt, up to where the model's reply begins.
+
+    Raises CallwrightError where the chat template refuses the messages (some know no system message), or a text is no
+    Unicode.
+    """
     prompt = dialect.prompt(task)
-    ids = tokenizer.apply_chat_template(
-        prompt.messages,
-        tools=prompt.tools,  # type: ignore[arg-type] # a list is invariant; the template takes any schema
-        add_generation_prompt=True,
-        return_dict=False,
-    )
+    try:
+        ids = tokenizer.apply_chat_template(
+            prompt.messages,
+            tools=prompt.tools,  # type: ignore[arg-type] # a list is invariant; the template takes any schema
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+    except Exception as error:  # the template is a program of the model's
+        raise CallwrightError(
+            f"task '{task.id}': the model's chat template or tokenizer refuses its prompt: {error}; mend or drop the"
+            " row, or choose another dialect"
+        ) from error
     return list(ids)
 
 

@@ -306,7 +306,7 @@ class _Run:
         """The evaluation before training, which a resumed run finds in its folder."""
         path = self.folder / "eval.json"
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return EvalResult(**content["before"]) if content.get("before") else None
+        return EvalResult.from_json(content["before"]) if content.get("before") else None
 
 
 # ---------------------------------------------------------------------------------------------------- helpers

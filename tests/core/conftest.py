@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import runpy
+import signal
 import textwrap
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
 PARTS = '''
     import math
     import random
+    import time
     from dataclasses import dataclass, field
 
     import numpy
@@ -24,14 +31,12 @@ PARTS = '''
     from callwright import Need, Reason, Verdict, hookimpl
 
 
-    @dataclass
-    class Letter:
-        """Share of a letter in the completion."""
-        letter: str = "a"
+    class Letters:
+        """Share of small letters among the characters: seldom in noise, and soon learned."""
 
         @hookimpl
         def score(self, rollouts):
-            shares = [text.count(self.letter) / max(len(text), 1) for text in rollouts.texts]
+            shares = [sum(c.islower() for c in text) / max(len(text), 1) for text in rollouts.texts]
             return [Verdict(share, (Reason("some" if share else "none"),)) for share in shares]
 
 
@@ -67,7 +72,6 @@ PARTS = '''
 
         @hookimpl
         def sampling(self, step):
-            import time
             print(f"in step {step + 1}", flush=True)
             time.sleep(0.5)
 
@@ -80,6 +84,68 @@ PARTS = '''
             if step % 2:
                 control.reset_reference()
 '''
+
+
+CHILD = """
+    import resource, signal, sys
+    import torch
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if LIMIT is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    sys.argv = ["callwright", *ARGUMENTS]
+    sys.stdout = sys.stderr = open(LOG, "w", buffering=1)
+    from callwright.cli import main
+    main()
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
+
+    code: int
+    text: str
+    seconds: float
+    """From the beginning of the training."""
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+    """`launch("train", path, ..., kill_after=None, interrupt_at=None, limit=None)`: the callwright command in a process
+    of its own, forked from one that has loaded torch and not used it.
+
+    kill_after: seconds from the beginning of the training to SIGKILL. interrupt_at: a text; SIGINT when it is on the
+    screen. limit: bytes of a file from which the disk is full.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["callwright.run", "callwright.cli", "transformers.models.llama"])
+    folder = tmp_path_factory.mktemp("launch")
+    script, log = folder / "child.py", folder / "screen.txt"
+    script.write_text(textwrap.dedent(CHILD))
+
+    def launch(
+        *arguments: object, kill_after: float | None = None, interrupt_at: str | None = None, limit: int | None = None
+    ) -> Ended:
+        log.write_text("")
+        names = {"ARGUMENTS": [str(a) for a in arguments], "LOG": str(log), "LIMIT": limit}
+        process = context.Process(target=runpy.run_path, args=(str(script), names))
+        process.start()
+        while process.is_alive() and (interrupt_at or "training steps") not in log.read_text():
+            time.sleep(0.01)
+        started = time.monotonic()
+        if interrupt_at is not None and process.is_alive():
+            os.kill(int(process.pid or 0), signal.SIGINT)
+        process.join(kill_after)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        code = process.exitcode
+        assert code is not None
+        return Ended(code, log.read_text(errors="replace"), time.monotonic() - started)
+
+    return launch
 
 
 def task_rows(count: int) -> list[dict[str, Any]]:
@@ -99,8 +165,8 @@ def task_rows(count: int) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def make_recipe(tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> Callable[..., Path]:
-    """`make_recipe(rewards=[...], explore=[...], train={...}, ...)`: a recipe file for a tiny model; parts.py has the
-    plugins that it may name as `parts("Letter")`, in `make_recipe.parts`."""
+    """`make_recipe(rewards=[...], explore=[...], train={...}, ...)`: a recipe file for a tiny model. `explore` names
+    classes of parts.py, which stands beside the recipe."""
     (tmp_path / "parts.py").write_text(textwrap.dedent(PARTS))
 
     def make(
@@ -117,7 +183,7 @@ def make_recipe(tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> Calla
             "model": {"name": str(tiny_model_folder()), "device": "cpu", "dtype": "float32", "precision": "float32"},
             "dialect": {"use": "python_calls", "instruction": "Call."},
             "data": {"source": {"use": "jsonl", "path": str(tmp_path / "tasks.jsonl")}, "held_out": 4, "validation": 2},
-            "rewards": {"combine": "sum", "use": rewards or [f"{tmp_path / 'parts.py'}:Letter"]},
+            "rewards": {"combine": "sum", "use": rewards or [f"{tmp_path / 'parts.py'}:Letters"]},
             "explore": [f"{tmp_path / 'parts.py'}:{part}" for part in explore or []],
             "train": {
                 "steps": 3,

@@ -55,7 +55,7 @@ def test_a_split_is_disjoint_complete_and_blind_to_order(names: list[str], data:
     split = load_split(Listed([task(n) for n in names]), [], wanted)
     parts = [[t.id for t in part] for part in (split.held_out, split.validation, split.train)]
     assert [len(part) for part in parts] == [held_out, validation, len(names) - held_out - validation]
-    assert sorted(sum(parts, [])) == sorted(names)
+    assert sorted([*parts[0], *parts[1], *parts[2]]) == sorted(names)
     shuffled = data.draw(st.permutations(names))
     assert load_split(Listed([task(n) for n in shuffled]), [], wanted) == split
 

@@ -156,3 +156,21 @@ def test_bfloat16_autocast_stays_close(tiny_model: Callable[..., torch.nn.Module
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.3)
     assert not torch.equal(rough, exact)
+
+
+@torch.no_grad()
+def test_flex_attention_gives_what_the_blocks_give() -> None:
+    """The GPU's path, run on the CPU without compilation; torch has no backward pass for it there."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    tree = Tree()
+    top = tree.add(range(20))
+    for prompt, completions in ((7, (3, 1, 0)), (4, (9,)), (1, (2, 2))):
+        own = tree.add(range(prompt), top)
+        for length in completions:
+            tree.add(range(length), own)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 4, len(tree.ids), 8, generator=generator)
+    key, value = (torch.randn(1, 2, len(tree.ids), 8, generator=generator) for _ in range(2))
+    flex = flex_attention(query, key, value, block_mask=tree._flex_mask(), scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(flex, tree.attend(0, query, key, value, 0.3, None, None), rtol=1e-4, atol=1e-5)

@@ -9,8 +9,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from callwright import Answer, Argument, Call, ExpectedCall, Parse, Reason, Rollouts, Segment, Task, Tool, Verdict
-from callwright.rollouts import decode, token_segments, token_spans, write_rollouts
+from callwright import (
+    Answer,
+    Argument,
+    Call,
+    CallwrightError,
+    ExpectedCall,
+    Parse,
+    Reason,
+    Rollouts,
+    Segment,
+    Task,
+    Tool,
+    Verdict,
+)
+from callwright.rollouts import decode, encode_prompt, token_segments, token_spans, write_rollouts
 from callwright_dialects.funrl import FunRL
 from callwright_dialects.python_calls import PythonCalls
 from hypothesis import HealthCheck, example, given, settings
@@ -178,6 +191,16 @@ def test_a_token_over_two_kinds_takes_the_commoner(smol_tokenizer: Any) -> None:
     assert kinds["weather"] == S.FUNCTION_NAME
     assert kinds["city"] == S.ARGUMENT_NAME
     assert kinds["Paris"] == S.ARGUMENT_VALUE
+
+
+def test_a_prompt_that_cannot_be_encoded_names_its_task(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lone = Task("t7", ({"role": "user", "content": "half of an emoji: \ud83d"},))
+    with pytest.raises(CallwrightError, match=r"task 't7': .* refuses its prompt"):
+        encode_prompt(tiny_tokenizer, PythonCalls(), lone)
+    refusing = "{{ raise_exception('System role not supported') }}"
+    monkeypatch.setattr(tiny_tokenizer, "chat_template", refusing)
+    with pytest.raises(CallwrightError, match="System role not supported"):
+        encode_prompt(tiny_tokenizer, PythonCalls(), Task("t8", ({"role": "user", "content": "hi"},)))
 
 
 # ---------------------------------------------------------------------------------------------------- on disk
