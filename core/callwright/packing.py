@@ -69,7 +69,10 @@ AttentionInterface.register("callwright", _attention)
 
 @contextmanager
 def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
-    """Switch the attention implementation for the time of the block."""
+    """Switch the attention implementation for the time of the block.
+
+    Under gradient checkpointing the switch stays: the backward pass runs the forward again, and must find the same.
+    """
     before = model.config._attn_implementation
     if before == implementation:
         yield
@@ -78,7 +81,8 @@ def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        if not (model.is_gradient_checkpointing and torch.is_grad_enabled()):
+            model.set_attn_implementation(before)
 
 
 # ------------------------------------------------------------------------------------------------------- trees

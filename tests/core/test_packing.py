@@ -65,6 +65,17 @@ def test_packed_equals_padded(
         assert difference <= 1e-4 * gradient.norm() + 1e-5, name
 
 
+def test_gradient_checkpointing_changes_no_gradient(tiny_model: Callable[..., torch.nn.Module]) -> None:
+    batch = ([[5, 6, 7], [5, 6, 7], [8, 9]], [[10, 11, 12], [13], [14, 15]])
+    policy, recomputing = Policy(tiny_model("llama")), Policy(tiny_model("llama"))
+    recomputing.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    recomputing.model.train()
+    for packed in (True, False):
+        expected, found = (scores_and_gradients(p, packed, *batch) for p in (policy, recomputing))
+        for name, gradient in expected[2].items():
+            torch.testing.assert_close(found[2][name], gradient)
+
+
 def test_scores_equal_the_models_own_logits(tiny_model: Callable[..., torch.nn.Module]) -> None:
     """Against a plain forward of each sequence by itself, without any of our code."""
     for family in FAMILIES:
