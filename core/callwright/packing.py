@@ -81,7 +81,7 @@ def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (model.is_gradient_checkpointing and torch.is_grad_enabled()):
+        if not (model.is_activation_checkpointing and torch.is_grad_enabled()):
             model.set_attn_implementation(before)
 
 
