@@ -86,7 +86,7 @@ class Learner:
             metrics["skipped_update"] = 1.0
         metrics |= describe(rollouts, self.hooks)
         ended = time.perf_counter()
-        metrics |= {f"plugin_seconds/{name}": seconds for name, seconds in self.hooks.take_seconds().items()}
+        metrics |= {f"seconds/plugin/{name}": seconds for name, seconds in self.hooks.take_seconds().items()}
         metrics |= {"seconds": ended - started, "seconds/collect": collected - started}
         metrics |= {"seconds/update": ended - collected}
         metrics["tokens_per_second"] = metrics["tokens"] / (ended - started)

@@ -717,7 +717,7 @@ def test_the_figures_of_a_step(make_learner: Make) -> None:
     assert metrics["entropy"] == pytest.approx(float(rollouts.entropy[rollouts.mask].mean()))
     assert metrics["completion_length"] == pytest.approx(float(rollouts.lengths.float().mean()))
     assert metrics["truncated"] == pytest.approx(float(rollouts.truncated.float().mean()))
-    assert {"plugin_seconds/Constant", "plugin_seconds/LastToken", "plugin_seconds/reward"} <= set(metrics)
+    assert {"seconds/plugin/Constant", "seconds/plugin/LastToken", "seconds/plugin/reward"} <= set(metrics)
     assert metrics["seconds"] == pytest.approx(metrics["seconds/collect"] + metrics["seconds/update"], rel=0.2)
     shown = sample_of(rollouts, 2)
     assert (shown.prompt, shown.completion) == (str(rollouts.tasks[2].messages[0]["content"]), rollouts.texts[2])
