@@ -34,7 +34,7 @@ help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=/path/to/python3.11]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-quickstart: $(VENV)/.installed ## train a small model on function calls, about ten minutes; ARGS="seed=1 train.steps=5"
+quickstart: $(VENV)/.installed ## train a small model on function calls, ten minutes of training; ARGS="seed=1 train.steps=5"
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
 test: $(VENV)/.installed-dev $(PEER)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
