@@ -48,10 +48,8 @@ class State:
     """Steps completed."""
     data: JSON = None
     """Position in the data."""
-    schedule: JSON = None
-    """State of the learning rate's schedule."""
     plugins: dict[str, JSON] = field(default_factory=dict)
-    """By the component's place in the recipe, what its `state_dict()` returned."""
+    """By the component's name in the run, what its `state_dict()` returned."""
     counters: dict[str, JSON] = field(default_factory=dict)
     """Whatever else must go on: tokens and seconds so far, failures in a row, ..."""
     tensors: dict[str, Tensor] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,8 +109,7 @@ def character_segments(parse: Parse) -> list[int]:
     return segments
 
 
-def _paint_call(call: Call, paint: object) -> None:
-    assert callable(paint)
+def _paint_call(call: Call, paint: Callable[[Span | None, Segment], None]) -> None:
     paint(call.span, Segment.CALL)
     paint(call.name_span, Segment.FUNCTION_NAME)
     for argument in call.arguments:

@@ -118,7 +118,7 @@ def test_a_run_that_resumes_is_the_run_that_did_not_stop(
 @given(JSON_VALUES, st.dictionaries(st.text(), JSON_VALUES, max_size=3))
 def test_every_json_value_comes_back_as_it_was(tmp_path_factory, tiny_model, tiny_tokenizer, value, named):
     run = Run(tiny_model(), tiny_tokenizer)
-    state = State(7, data=value, schedule=value, plugins=named, counters=named)
+    state = State(7, data=value, plugins=named, counters=named)
     loaded = run.load(run.save(tmp_path_factory.mktemp("run"), state=state))
     assert repr(loaded) == repr(state)  # unlike ==, right for NaN and for True against 1
 
