@@ -206,14 +206,12 @@ def evaluate(
     display = make_display(console)
     try:
         result = evaluate_model(
-            model,
+            settings.model,
             components.dialect,
             components.rewards,
             tasks,
             max_new_tokens=settings.evaluate.max_new_tokens or settings.train.max_new_tokens,
             batch_size=settings.evaluate.batch_size,
-            device=settings.model.device,
-            dtype=settings.model.dtype,
             display=display,
         )
     finally:

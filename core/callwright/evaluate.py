@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from callwright.display import Display
 from callwright.hooks import Hooks, Named
 from callwright.packing import Policy
+from callwright.recipe import ModelConfig
 from callwright.rollouts import encode_prompt, end_ids, make_rollouts
 from callwright.sampling import SamplingPlan, choose_path, generate
 from callwright.types import JSON, CallwrightError, Dialect, Rollouts, Task
@@ -97,7 +98,8 @@ def first_reason(rollouts: Rollouts, row: int, rewards: Sequence[str]) -> str | 
         return None
     for verdict in scored:
         if verdict.score != 1.0:
-            return str(verdict.reasons[0].code) if verdict.reasons else "no reason given"
+            code = str(verdict.reasons[0].code) if verdict.reasons else "no reason given"
+            return code if code != "correct" else f"correct, yet scored {verdict.score:g}"
     return "correct"
 
 
@@ -123,25 +125,23 @@ def _count(outcomes: Sequence[tuple[Task, str | None]]) -> EvalResult:
 
 
 def evaluate_model(
-    name: str,
+    model: ModelConfig,
     dialect: Dialect,
     rewards: Sequence[Named],
     tasks: Sequence[Task],
     *,
     max_new_tokens: int,
     batch_size: int,
-    device: str,
-    dtype: str,
     display: Display,
 ) -> EvalResult:
-    """Load a model by name and evaluate it."""
+    """Load a model and evaluate it. What `model` says about training (LoRA, checkpointing) is not used."""
     from callwright.grpo import Defaults
     from callwright.models import autocast_dtype, context_length, load_model
 
-    loaded = load_model(name, device=device, dtype=dtype, notify=display.note)
-    policy = Policy(loaded.model)
-    policy.autocast_dtype = autocast_dtype("auto", policy.device)
-    if tasks:
+    loaded = load_model(model.name, device=model.device, dtype=model.dtype, notify=display.note)
+    policy = Policy(loaded.model, packed=model.packing != "padded")
+    policy.autocast_dtype = autocast_dtype(model.precision, policy.device)
+    if tasks and model.packing == "auto":
         choose_path(policy, [encode_prompt(loaded.tokenizer, dialect, task) for task in tasks[:2]], display.warn)
     return evaluate(
         policy,
@@ -152,5 +152,5 @@ def evaluate_model(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         display=display,
-        context=context_length(name),
+        context=context_length(model.name),
     )

@@ -25,7 +25,7 @@ from callwright.packing import Policy
 from callwright.recipe import Recipe, TrainConfig
 from callwright.rollouts import character_segments, decode, make_rollouts
 from callwright.sampling import SamplingPlan, generate
-from callwright.types import Dialect, MicroBatch, Need, Rollouts, Segment
+from callwright.types import CallwrightError, Dialect, MicroBatch, Need, Rollouts, Segment
 
 
 @dataclass
@@ -103,11 +103,12 @@ class Learner:
         train = self.recipe.train
         problem: BadNumber | None = None
         kept: list[Rollouts] = []
-        groups = rounds = dropped = tokens = 0
+        groups = rounds = dropped = tokens = failed = 0
         while groups < train.prompts_per_step and rounds <= train.refills:
             rollouts = self.generate(step, train.prompts_per_step - groups, first_group=(groups + dropped))
             problem = self.reward(rollouts) or problem
             tokens += int(rollouts.mask.sum())
+            failed += sum(any(v[row].failure for v in rollouts.verdicts.values()) for row in range(len(rollouts)))
             rounds += 1
             keep = self.hooks.keep_groups(rollouts)
             names = rollouts.groups[keep]
@@ -115,6 +116,7 @@ class Learner:
             if len(names):
                 kept.append(rollouts.select(torch.isin(rollouts.group_ids, names).nonzero().squeeze(1)))
         metrics = {"tokens": float(tokens), "dropped_groups": float(dropped), "refills": float(rounds - 1)}
+        metrics["failed_rows"] = float(failed)  # of dropped groups too
         return Rollouts.concatenate(kept) if kept else rollouts, metrics, problem
 
     def reward(self, rollouts: Rollouts) -> BadNumber | None:
@@ -278,6 +280,11 @@ class Learner:
         policy_loss = batch.aggregate(self.hooks.policy_loss(batch) * batch.token_weights)
         terms = {"policy_loss": policy_loss, **self.hooks.loss_terms(batch)}
         loss = torch.stack(list(terms.values())).sum()
+        if not loss.requires_grad:
+            raise CallwrightError(
+                "no part of the loss depends on the model, so that nothing can be learned: `policy_loss` must be"
+                " computed from `batch.logps`"
+            )
         if not bool(loss.isfinite()):  # each part of it is: their sum is too large
             raise BadNumber("the loss", "sum", batch.rollouts.step, None, float(loss.detach()))
         loss.backward()
@@ -320,7 +327,6 @@ def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
     flat = grpo.flat_groups(rollouts.total, rollouts.group_ids)
     metrics = {
         "reward": float(rollouts.total[judged].mean()) if judged.any() else math.nan,
-        "failed_rows": float(sum(any(v[r].failure for v in rollouts.verdicts.values()) for r in range(len(rollouts)))),
         "rows": float(len(rollouts)),
         "flat_groups": float((flat.float() / _group_sizes(rollouts.group_ids)).sum() / len(rollouts.groups)),
         "entropy": float(rollouts.entropy[rollouts.mask].mean()),

@@ -140,7 +140,19 @@ class _Run:
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(resolved, text)  # first, as it is what makes the folder a run that can be resumed
-            _write(self.folder / "versions.json", json.dumps(_versions(components), indent=2) + "\n")
+            self._write_versions(_versions(components))
+
+    def _write_versions(self, versions: JSON) -> None:
+        path = self.folder / "versions.json"
+        if self.resuming and path.exists():
+            changed = list(_differences(json.loads(path.read_text(encoding="utf-8")), versions))
+            if changed:
+                self.display.warn(
+                    f"other versions than when the run was started ({', '.join(changed)}; see {path}): its numbers"
+                    " may not be those of a run without interruption"
+                )
+                return  # the file says what the run began with
+        _write(path, json.dumps(versions, indent=2) + "\n")
 
     @property
     def checkpoints(self) -> Path:

@@ -7,12 +7,14 @@ distribution at the row's temperature) are taken from the logits that are there 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from callwright.packing import Policy, prompt_tree
@@ -65,6 +67,28 @@ class Generation:
     """(N, T) float32, nats."""
 
 
+# ------------------------------------------------------------------------------------------------------ products
+
+
+class _WeightFirst(TorchFunctionMode):
+    """Computes linear(x, W) as (W x^T)^T."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not functional.linear or kwargs or len(args[1].shape) != 2:
+            return func(*args, **(kwargs or {}))
+        x, weight, bias = (*args, None)[:3]
+        product = (weight @ x.reshape(-1, x.shape[-1]).T).T.contiguous().view(*x.shape[:-1], -1)
+        return product if bias is None else product + bias
+
+
+def narrow_products(device: torch.device) -> AbstractContextManager[object]:
+    """For few rows on a CPU: with the weight as the left factor, MKL does not copy it into another order first.
+
+    That copy is most of the time of a product with 8 rows, and a third of it with 48.
+    """
+    return _WeightFirst() if device.type == "cpu" else nullcontext()
+
+
 # ------------------------------------------------------------------------------------------------------- caches
 
 
@@ -84,13 +108,17 @@ class DecodeLayout:
     group: Tensor
     """(n,) long: which prompt each row continues."""
     place: Tensor = field(init=False)
+    """(n,) long: each row's place among the rows of its group."""
     table: Tensor = field(init=False)
+    """(B, places) long: the row at each place of a group."""
+    padding: Tensor = field(init=False)
+    """(B, P) bool: behind the end of a prompt's own part."""
 
     def __post_init__(self) -> None:
         self.arrange()
 
     def arrange(self) -> None:
-        """Find each row's place among the rows of its group, and for (group, place) its row."""
+        """Find what follows from `group` and `lengths`."""
         device, n = self.group.device, len(self.group)
         same = self.group[:, None] == self.group[None, :]
         self.place = (same & torch.ones(n, n, dtype=torch.bool, device=device).tril(-1)).sum(1)
@@ -99,6 +127,8 @@ class DecodeLayout:
         self.table[self.group, self.place] = torch.arange(n, device=device)
         width = self.prompts[0][0].shape[2]
         self.padding = torch.arange(width, device=device) >= self.lengths[:, None]
+        self.bias = torch.zeros(self.padding.shape, device=device).masked_fill(self.padding, -torch.inf)[:, None, None]
+        self.longest_prompt = self.prefix[0][0].shape[1] + int(self.lengths.max())
 
     def keep(self, rows: Tensor) -> None:
         """Only the given rows go on; prompts that no row continues are forgotten."""
@@ -113,6 +143,37 @@ class DecodeLayout:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, cap: float | None
     ) -> Tensor:
         """query (n, H, 1, D); key and value (n, K, t, D): the row's own tokens so far -> (n, H, 1, D)."""
+        if window is not None and window >= self.longest_prompt + key.shape[2]:
+            window = None
+        if query.device.type == "cpu" and window is None and cap is None:
+            return self._attend_fused(layer, query, key, value, scale)
+        return self._attend_dense(layer, query, key, value, scale, window, cap)
+
+    def _attend_fused(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Each of the three parts in torch's fused CPU kernel, merged by their normalisers."""
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        (prefix_key, prefix_value), (prompt_key, prompt_value) = self.prefix[layer], self.prompts[layer]
+        out, log_sum = kernel(query, key, value, 0.0, False, scale=scale)
+        outs, log_sums = [out], [log_sum]
+        grouped = query.squeeze(2)[self.table].transpose(1, 2)
+        bias = self.bias.to(query.dtype).expand(-1, 1, grouped.shape[2], -1)
+        out, log_sum = kernel(grouped, prompt_key, prompt_value, 0.0, False, attn_mask=bias, scale=scale)
+        outs.append(out[self.group, :, self.place].unsqueeze(2))
+        log_sums.append(log_sum[self.group, :, self.place].unsqueeze(2))
+        if prefix_key.shape[1]:
+            out, log_sum = kernel(query.transpose(0, 2), prefix_key[None], prefix_value[None], 0.0, False, scale=scale)
+            outs.append(out.transpose(0, 2))
+            log_sums.append(log_sum.transpose(0, 2))
+        shares = torch.stack(log_sums).softmax(0).unsqueeze(-1).to(value.dtype)
+        merged = outs[0] * shares[0]
+        for out, share in zip(outs[1:], shares[1:], strict=True):
+            merged = torch.addcmul(merged, out, share)
+        return merged
+
+    def _attend_dense(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, cap: float | None
+    ) -> Tensor:
+        """With the scores of all keys at once, for a GPU, sliding windows and soft caps."""
         (n, heads, _, width), kv_heads = query.shape, key.shape[1]
         repeat = heads // kv_heads
         query = (query * scale).view(n, kv_heads, repeat, width)
@@ -140,9 +201,9 @@ class DecodeLayout:
         """(n, prefix + P + own) bool: keys a row does not see, being padding or behind its sliding window."""
         padding = self.padding[self.group]
         hidden = functional.pad(functional.pad(padding, (prefix, 0)), (0, own))
-        length = prefix + self.lengths[self.group]
-        if window is None or window >= int(length.max()) + own:
+        if window is None:
             return hidden
+        length = prefix + self.lengths[self.group]
         beginning = torch.arange(prefix + padding.shape[1], device=hidden.device).expand(len(length), -1)
         behind = length[:, None] + torch.arange(own, device=hidden.device)
         return hidden | (behind[:, -1:] - torch.cat([beginning, behind], 1) >= window)
@@ -184,11 +245,12 @@ class SharedPrompts:
     def step(self, ids: Tensor) -> Tensor:
         """The rows' newest tokens (n,) -> logits of the next ones (n, V) float32."""
         inputs = {"input_ids": ids[:, None], "position_ids": self.position[:, None]}
-        output = self.policy.hidden(
-            inputs, "callwright", callwright_layout=self.layout, past_key_values=self.cache, use_cache=True
-        )
-        self.position = self.position + 1
-        return self.policy.logits(output.last_hidden_state[:, -1])
+        with narrow_products(self.policy.device):
+            output = self.policy.hidden(
+                inputs, "callwright", callwright_layout=self.layout, past_key_values=self.cache, use_cache=True
+            )
+            self.position = self.position + 1
+            return self.policy.logits(output.last_hidden_state[:, -1])
 
     def keep(self, rows: Tensor) -> None:
         self.layout.keep(rows)
@@ -222,9 +284,10 @@ class RepeatedPrompts:
 
     def step(self, ids: Tensor) -> Tensor:
         self.visible = functional.pad(self.visible, (0, 1), value=1)
-        output = self._forward(ids[:, None], self.position[:, None])
-        self.position = self.position + 1
-        return self.policy.logits(output.last_hidden_state[:, -1])
+        with narrow_products(self.policy.device):
+            output = self._forward(ids[:, None], self.position[:, None])
+            self.position = self.position + 1
+            return self.policy.logits(output.last_hidden_state[:, -1])
 
     def keep(self, rows: Tensor) -> None:
         self.cache.batch_select_indices(rows)
@@ -257,13 +320,14 @@ def filter_logits(logits: Tensor, top_k: Tensor | None, top_p: Tensor | None, mi
     return logits
 
 
-def draw(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+def draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     """One token per row by inverting the distribution function at one uniform number: (n, V) -> (n,) long."""
-    cumulative = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
-    uniform = torch.rand(len(logits), 1, generator=generator, dtype=torch.float64).to(logits.device)
-    # Of the total, not of 1: rounding must not point behind the last token that has a probability.
-    target = uniform * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    cumulative = probabilities.cumsum(-1)  # torch adds up in float64 and rounds each sum to float32
+    total = cumulative[:, -1:]
+    uniform = torch.rand(len(total), 1, generator=generator, dtype=torch.float64).to(total.device)
+    # Below the total after rounding too: behind it are only tokens that have no probability.
+    target = (uniform * total).to(total.dtype).minimum(total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
 
 
 @torch.no_grad()
@@ -289,61 +353,73 @@ def generate(
     ask for: the rows' tokens so far -> (n,) int8. progress: called with (tokens so far, `max_new_tokens`).
     """
     rows = len(group)
-    state = (SharedPrompts if policy.packed else RepeatedPrompts)(policy, prompts, group)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     scores = torch.zeros(3, rows, max_new_tokens)
     truncated = torch.ones(rows, dtype=torch.bool)
     active = torch.arange(rows)
     plan = plan.to(policy.device)
-    logits = state.first_logits
-    for position in range(max_new_tokens):
-        here = active.to(logits.device)
-        if plan.greedy:
-            chosen = logits.argmax(-1)
-        else:
-            logits = logits / plan.temperature[here, None]
-            sampled_from = logits
-            if process_logits is not None:
-                positions = torch.full_like(here, position)
-                so_far = [tokens[row] for row in active.tolist()]
-                sampled_from = process_logits(logits, here, positions, lambda so_far=so_far: segments(so_far))  # type: ignore[misc]
-            sampled_from = filter_logits(sampled_from, *(_rows(f, here) for f in (plan.top_k, plan.top_p, plan.min_p)))
-            chosen = draw(sampled_from, generator)
-            scores[:, active, position] = _score(logits, sampled_from, chosen).cpu()
-        ended = []
-        for row, token in zip(active.tolist(), chosen.tolist(), strict=True):
-            tokens[row].append(token)
-            ended.append(token in end_ids or _stops(tokenizer, tokens[row], stop))
-        if progress is not None:
-            progress(position + 1, max_new_tokens)
-        going = (~torch.tensor(ended)).nonzero().squeeze(1)
-        truncated[active[torch.tensor(ended)]] = False
-        active = active[going]
-        if not len(active) or position + 1 == max_new_tokens:
-            break
-        if len(going) < len(ended):
-            state.keep(going.to(logits.device))
-        logits = state.step(chosen[going.to(chosen.device)])
+    with policy.autocast():  # around all tokens: it casts the weights once and keeps them until its end
+        state = (SharedPrompts if policy.packed else RepeatedPrompts)(policy, prompts, group)
+        logits = state.first_logits
+        for position in range(max_new_tokens):
+            here = active.to(logits.device)
+            if plan.greedy:
+                chosen = logits.argmax(-1)
+            else:
+                logits = logits / plan.temperature[here, None]
+                probabilities = logits.softmax(-1)
+                sampled_from = logits
+                if process_logits is not None:
+                    positions = torch.full_like(here, position)
+                    so_far = [tokens[row] for row in active.tolist()]
+                    sampled_from = process_logits(logits, here, positions, lambda so_far=so_far: segments(so_far))  # type: ignore[misc]
+                sampled_from = filter_logits(
+                    sampled_from, *(_rows(f, here) for f in (plan.top_k, plan.top_p, plan.min_p))
+                )
+                behaviour = probabilities if sampled_from is logits else sampled_from.softmax(-1)
+                chosen = draw(behaviour, generator)
+                scores[:, active, position] = _score(logits, probabilities, sampled_from, behaviour, chosen).cpu()
+            ended = []
+            for row, token in zip(active.tolist(), chosen.tolist(), strict=True):
+                tokens[row].append(token)
+                ended.append(token in end_ids or _stops(tokenizer, tokens[row], stop))
+            if progress is not None:
+                progress(position + 1, max_new_tokens)
+            going = (~torch.tensor(ended)).nonzero().squeeze(1)
+            truncated[active[torch.tensor(ended)]] = False
+            active = active[going]
+            if not len(active) or position + 1 == max_new_tokens:
+                break
+            if len(going) < len(ended):
+                state.keep(going.to(logits.device))
+            logits = state.step(chosen[going.to(chosen.device)])
     longest = max(len(row) for row in tokens)
     ids = torch.tensor([row + [end_ids[0]] * (longest - len(row)) for row in tokens])
     mask = torch.arange(longest) < torch.tensor([len(row) for row in tokens])[:, None]
-    behaviour, policy_logps, entropy = scores[:, :, :longest]
-    return Generation(ids, mask, truncated, behaviour, policy_logps, entropy)
+    return Generation(ids, mask, truncated, *scores[:, :, :longest])
 
 
 def _rows(values: Tensor | None, rows: Tensor) -> Tensor | None:
     return None if values is None else values[rows]
 
 
-def _score(logits: Tensor, sampled_from: Tensor, chosen: Tensor) -> Tensor:
+def _score(logits: Tensor, policy: Tensor, sampled_from: Tensor, behaviour: Tensor, chosen: Tensor) -> Tensor:
     """Behaviour log-probability, policy log-probability and policy entropy: (3, n)."""
-    log_policy = logits.log_softmax(-1)
-    entropy = -(log_policy.exp() * log_policy).nansum(-1)
-    policy = log_policy.gather(1, chosen[:, None]).squeeze(1)
+    log_sum = _log_sum(logits, policy)
+    entropy = log_sum - (policy * logits).sum(-1)
+    if bool(entropy.isnan().any()):  # 0 x -inf, where a model masks tokens itself
+        entropy = log_sum - (policy * logits).nansum(-1)
+    at = chosen[:, None]
+    policy_logps = logits.gather(1, at).squeeze(1) - log_sum
     if sampled_from is logits:
-        return torch.stack([policy, policy, entropy])
-    behaviour = sampled_from.log_softmax(-1).gather(1, chosen[:, None]).squeeze(1)
-    return torch.stack([behaviour, policy, entropy])
+        return torch.stack([policy_logps, policy_logps, entropy])
+    behaviour_logps = sampled_from.gather(1, at).squeeze(1) - _log_sum(sampled_from, behaviour)
+    return torch.stack([behaviour_logps, policy_logps, entropy])
+
+
+def _log_sum(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """(n,) logsumexp of the logits, by way of the likeliest token, whose probability is never zero."""
+    return logits.amax(-1) - probabilities.amax(-1).log()
 
 
 def _stops(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop: Sequence[str]) -> bool:

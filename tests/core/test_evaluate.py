@@ -13,6 +13,7 @@ from callwright.evaluate import EvalResult, evaluate, evaluate_model
 from callwright.grpo import Defaults
 from callwright.hooks import Hooks, Named
 from callwright.packing import Policy
+from callwright.recipe import ModelConfig
 from callwright_dialects.python_calls import PythonCalls
 from callwright_rewards.ast_match import AstMatch
 from hypothesis import HealthCheck, given, settings
@@ -141,10 +142,10 @@ def test_a_model_by_name(rows: int, tiny_model_folder: Callable[..., Any], measu
     tasks = [task(n) for n in range(rows)]
     arguments: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 2, "display": SilentDisplay()}
     rewards = [Named("r0", AstMatch(), "reward")]
-    folder = str(tiny_model_folder())
+    model = ModelConfig(name=str(tiny_model_folder()), device="cpu", dtype="float32", precision="float32")
     if not rows:
         with pytest.raises(CallwrightError, match="no row could be evaluated"):
-            evaluate_model(folder, DIALECT, rewards, tasks, device="cpu", dtype="float32", **arguments)
+            evaluate_model(model, DIALECT, rewards, tasks, **arguments)
         return
-    found = evaluate_model(folder, DIALECT, rewards, tasks, device="cpu", dtype="float32", **arguments)
+    found = evaluate_model(model, DIALECT, rewards, tasks, **arguments)
     assert found == measure(tasks, (AstMatch(), 1.0))

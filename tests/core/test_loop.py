@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from callwright import MicroBatch, Need, Reason, Rollouts, Segment, Task, Verdict, grpo, hookimpl
+from callwright import CallwrightError, MicroBatch, Need, Reason, Rollouts, Segment, Task, Verdict, grpo, hookimpl
 from callwright.hooks import HOOKS, PluginError
 from callwright.loop import Control, Learner, sample_of
 from torch import Tensor
@@ -695,6 +695,22 @@ def test_a_reward_that_raises_fails_its_rows_and_stops_nothing(make_learner: Mak
     assert "KeyError: 'answer'" in str(rollouts.verdicts["reward"][0].failure)
     assert learner.hooks.failures["reward"][0] == 6
     assert "Traceback" in learner.hooks.failures["reward"][1]
+
+
+def test_failures_in_groups_that_are_not_kept_are_counted(make_learner: Make) -> None:
+    metrics, rollouts = step(make_learner(Breaks(fails=(0,)), KeepsOdd(), prompts_per_step=3, refills=3))
+    assert rollouts.groups.tolist() == [1, 3, 5]
+    assert metrics["failed_rows"] == 3, "row 0 of each round, whose group is dropped"
+
+
+def test_a_loss_without_the_model_is_explained(make_learner: Make) -> None:
+    class Constant:
+        @hookimpl
+        def policy_loss(self, batch: MicroBatch) -> Tensor:
+            return torch.ones(batch.mask.shape)
+
+    with pytest.raises(CallwrightError, match=r"computed from `batch\.logps`"):
+        step(make_learner(Letters(), Constant()))
 
 
 def test_another_hook_that_raises_ends_the_run(make_learner: Make) -> None:

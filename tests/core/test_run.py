@@ -260,6 +260,20 @@ def test_a_finished_run_resumes_to_its_end(make_recipe: MakeRecipe, run: Run, tm
     assert len(metrics(tmp_path / "run")) == 3
 
 
+def test_other_versions_on_resume_are_told(make_recipe: MakeRecipe, run: Run, tmp_path: Path) -> None:
+    path, file = make_recipe(train={"steps": 1}), tmp_path / "run" / "versions.json"
+    run(path)
+    display = Listening()
+    run(path, resume=True, display=display)
+    assert not any(line.startswith("other versions") for line in display.lines)
+    older = json.loads(file.read_text())
+    older["libraries"]["torch"] = "2.0.0"
+    file.write_text(json.dumps(older))
+    run(path, resume=True, display=display)
+    assert [line for line in display.lines if line.startswith("other versions") and "libraries.torch" in line]
+    assert json.loads(file.read_text()) == older, "it says what the run began with"
+
+
 # -------------------------------------------------------------------------------- what happens to the process
 
 

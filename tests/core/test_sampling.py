@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from callwright.packing import Policy
-from callwright.sampling import SamplingPlan, choose_path, draw, filter_logits, generate
+from callwright.sampling import SamplingPlan, choose_path, draw, filter_logits, generate, narrow_products
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +50,36 @@ def test_policy_logps_and_entropy_are_those_of_the_training_pass(
     assert torch.equal(drawn.behaviour_logps, drawn.policy_logps)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_generation_takes_the_precision_of_the_training_pass(
+    packed: bool, tiny_model: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    policy = Policy(tiny_model(), autocast=torch.bfloat16, packed=packed)
+    seen: list[bool] = []
+    drawn = run(policy, tiny_tokenizer, progress=lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    assert seen
+    assert all(seen)
+    with torch.no_grad():
+        logps, entropy = policy.score([PROMPTS[g] for g in GROUP.tolist()], drawn.ids, drawn.mask, torch.ones(6))
+    assert drawn.policy_logps.dtype == drawn.entropy.dtype == torch.float32
+    torch.testing.assert_close(drawn.policy_logps, logps, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(drawn.entropy, entropy, rtol=0.02, atol=0.02)
+
+
+@given(rows=st.integers(1, 20), bias=st.booleans(), dims=st.sampled_from([(), (1,), (2, 3)]))
+@settings(deadline=None)
+def test_narrow_products_are_products(rows: int, bias: bool, dims: tuple[int, ...]) -> None:
+    layer = torch.nn.Linear(7, 5, bias=bias)
+    x = torch.randn(rows, *dims, 7, requires_grad=True)
+    expected = layer(x)
+    with narrow_products(x.device):
+        found = layer(x)
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous()
+    gradient = torch.randn(expected.shape)
+    torch.testing.assert_close(*(torch.autograd.grad(y, (x, layer.weight), gradient) for y in (found, expected)))
+
+
 def test_greedy_equals_transformers_token_for_token(smol: Any) -> None:
     system = {"role": "system", "content": "You answer briefly. You never explain what you do, you only answer."}
     questions = ["What is the capital of France?", "Count from 1 to 9.", "Name three colours.", "What is 12 + 30?"]
@@ -83,16 +113,16 @@ def test_draw_follows_the_distribution(weights: list[float], seed: int) -> None:
     """No count is farther from its expectation than five standard deviations."""
     probabilities = torch.tensor(weights) / sum(weights)
     n = 4000
-    drawn = draw(probabilities.log().repeat(n, 1), torch.Generator().manual_seed(seed))
+    drawn = draw(probabilities.repeat(n, 1), torch.Generator().manual_seed(seed))
     counts = Counter(drawn.tolist())
     for token, p in enumerate(probabilities.tolist()):
         assert abs(counts[token] - n * p) <= 5 * math.sqrt(n * p * (1 - p)) + 1
 
 
 def test_draw_never_takes_a_forbidden_token() -> None:
-    logits = torch.zeros(2000, 7)
-    logits[:, [0, 3, 6]] = -torch.inf
-    assert set(draw(logits, torch.Generator().manual_seed(0)).tolist()) == {1, 2, 4, 5}
+    probabilities = torch.full((2000, 7), 0.25)
+    probabilities[:, [0, 3, 6]] = 0
+    assert set(draw(probabilities, torch.Generator().manual_seed(0)).tolist()) == {1, 2, 4, 5}
 
 
 @given(logits=st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True), data=st.data())
