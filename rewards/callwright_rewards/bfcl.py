@@ -14,7 +14,7 @@ from callwright import CallwrightError
 from callwright.types import JSON
 
 from callwright_rewards.bfcl_decode import Decoded, DecodeError, decode
-from callwright_rewards.bfcl_values import Mismatch, check_value
+from callwright_rewards.bfcl_values import Expected
 
 Function = Mapping[str, JSON]
 """A function as BFCL describes it: name, description, and parameters whose types are BFCL's (dict, float, tuple...)."""
@@ -22,7 +22,7 @@ Key = Mapping[str, Mapping[str, Sequence[JSON]]]
 """One expected call: {function name: {argument name: [allowed values]}}; "" among them: may be left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CheckResult:
     """A verdict. `error_type` is in BFCL's vocabulary, None when valid."""
 
@@ -35,7 +35,6 @@ class CheckResult:
     """Which argument of that call is at fault, where it is one."""
 
 
-_VALID = CheckResult(True)
 _UNCOMPARABLE = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError, StopIteration)
 
 
@@ -54,27 +53,111 @@ def check(
     called `a.b`, for models whose API allows no dots.
 
     Never raises because of the reply. Raises `CallwrightError` for a category in Java or JavaScript, and for a missing
-    `possible_answer`.
+    `possible_answer`. For many replies to one task, `Checker` makes the key ready once.
     """
-    if "java" in category:
-        raise CallwrightError(f"category '{category}': only BFCL's Python categories can be checked")
-    if possible_answer is None and "relevance" not in category:
-        raise CallwrightError(f"category '{category}' needs a possible_answer; only (ir)relevance has none")
-    try:
-        calls = decode(reply) if isinstance(reply, str) else reply
-    except DecodeError as error:
-        return _relevance(category, 0) or CheckResult(False, "ast_decoder:decoder_failed", str(error))
-    well_formed = _is_list_of_calls(calls)
-    if result := _relevance(category, len(calls) if well_formed else 0):
-        return result
-    if not well_formed:
-        return CheckResult(False, "ast_decoder:decoder_wrong_output_format", "not a list of {name: {argument: value}}")
-    assert possible_answer is not None
-    try:
-        return _Checker(functions, underscore_to_dot).check(calls, possible_answer, category)
-    except _UNCOMPARABLE as error:
-        message = f"the reply cannot be compared with this key ({type(error).__name__}: {error})"
-        return CheckResult(False, "simple_function_checker:unclear", message)
+    return Checker(functions, possible_answer, category, underscore_to_dot=underscore_to_dot).check(reply)
+
+
+class Checker:
+    """BFCL's rules for one task: `check`, with the key made ready once for many replies.
+
+    The arguments are those of `check`; `functions` and `possible_answer` must not change afterwards.
+    """
+
+    __slots__ = ("category", "checker", "functions", "keys", "prepared", "underscore_to_dot")
+
+    def __init__(
+        self,
+        functions: Sequence[Function],
+        possible_answer: Sequence[Key] | None,
+        category: str,
+        *,
+        underscore_to_dot: bool = False,
+    ) -> None:
+        if "java" in category:
+            raise CallwrightError(f"category '{category}': only BFCL's Python categories can be checked")
+        if possible_answer is None and "relevance" not in category:
+            raise CallwrightError(f"category '{category}' needs a possible_answer; only (ir)relevance has none")
+        self.functions, self.category, self.underscore_to_dot = functions, category, underscore_to_dot
+        self.keys: Sequence[Key] = possible_answer or ()
+        self.prepared: dict[int, _ExpectedCall] = {}
+        if "parallel" in category:
+            self.checker = "parallel_function_checker_no_order"
+        else:
+            self.checker = "multiple_function_checker" if "multiple" in category else "simple_function_checker"
+
+    def check(self, reply: str | Decoded) -> CheckResult:
+        """Judge a reply. Never raises because of it."""
+        try:
+            calls = decode(reply) if isinstance(reply, str) else reply
+        except DecodeError as error:
+            return self.relevance(0) or CheckResult(False, "ast_decoder:decoder_failed", str(error))
+        well_formed = isinstance(reply, str) or _is_list_of_calls(calls)
+        if result := self.relevance(len(calls) if well_formed else 0):
+            return result
+        if not well_formed:
+            message = "not a list of {name: {argument: value}}"
+            return CheckResult(False, "ast_decoder:decoder_wrong_output_format", message)
+        try:
+            return self.check_calls(calls)
+        except _UNCOMPARABLE as error:
+            message = f"the reply cannot be compared with this key ({type(error).__name__}: {error})"
+            return CheckResult(False, "simple_function_checker:unclear", message)
+
+    def relevance(self, calls: int) -> CheckResult | None:
+        """The verdict of the categories that ask only whether there is a call; None for all others."""
+        if "relevance" not in self.category:
+            return None
+        if "irrelevance" in self.category:
+            if calls == 0:
+                return CheckResult(True)
+            return CheckResult(False, "irrelevance_error:decoder_success", "a call, where no function fits", 0)
+        return CheckResult(True) if calls else CheckResult(False, "relevance_error:decoder_failed", "no readable call")
+
+    def check_calls(self, calls: Decoded) -> CheckResult:
+        parallel, simple = self.checker.startswith("parallel"), self.checker.startswith("simple")
+        expected = 1 if simple else len(self.keys)
+        if len(calls) != expected:
+            return CheckResult(False, f"{self.checker}:wrong_count", f"{len(calls)} calls instead of {expected}")
+        return self.check_parallel(calls) if parallel else self.expected(0).check(0, calls[0])
+
+    def expected(self, number: int) -> _ExpectedCall:
+        if number not in self.prepared:
+            key = self.keys[number]
+            function = self.functions[0] if self.checker.startswith("simple") else self.find(next(iter(key)))
+            self.prepared[number] = _ExpectedCall(function, key, self.underscore_to_dot)
+        return self.prepared[number]
+
+    def find(self, name: str) -> Function:
+        if isinstance(self.functions, Mapping):
+            return self.functions
+        for function in self.functions:
+            if function["name"] == name:
+                return function
+        raise KeyError(f"the key names the function {name!r}, which is not offered")
+
+    def check_parallel(self, calls: Decoded) -> CheckResult:
+        """In any order, but greedy: each key takes the first call left that fits it, and never gives it back."""
+        unused = list(range(len(calls)))
+        for number in range(len(self.keys)):
+            expected, results = self.expected(number), []
+            for index in unused:
+                result = expected.check(index, calls[index])
+                if result.valid:
+                    unused.remove(index)
+                    break
+                results.append(result)
+            else:
+                return _no_match(number, expected.name, results)
+        return CheckResult(True)
+
+
+def _no_match(number: int, name: str, results: Sequence[CheckResult]) -> CheckResult:
+    only = results[0] if len(results) == 1 else CheckResult(False)
+    faults = "; ".join(f"call {result.call}: {result.message}" for result in results)
+    message = f"no call left fits expected call {number + 1}, {name}: {faults}"
+    error_type = "parallel_function_checker_no_order:cannot_find_match"
+    return CheckResult(False, error_type, message, only.call, only.argument)
 
 
 def _is_list_of_calls(calls: object) -> bool:
@@ -83,92 +166,44 @@ def _is_list_of_calls(calls: object) -> bool:
     )
 
 
-def _relevance(category: str, calls: int) -> CheckResult | None:
-    """The verdict of the categories that ask only whether there is a call; None for all others."""
-    if "irrelevance" in category:
-        if calls == 0:
-            return _VALID
-        return CheckResult(False, "irrelevance_error:decoder_success", "a call, where none of the functions fits", 0)
-    if "relevance" in category:
-        return _VALID if calls else CheckResult(False, "relevance_error:decoder_failed", "no call that can be read")
-    return None
+class _ExpectedCall:
+    """One entry of a key with the function it names."""
 
+    __slots__ = ("allowed", "expected", "name", "properties", "required")
 
-@dataclass(frozen=True, slots=True)
-class _Checker:
-    functions: Sequence[Function]
-    underscore_to_dot: bool
+    def __init__(self, function: Function, key: Key, underscore_to_dot: bool) -> None:
+        self.allowed = next(iter(key.values()))
+        self.properties = function["parameters"]["properties"]
+        self.required = function["parameters"]["required"]
+        self.name = function["name"].replace(".", "_") if underscore_to_dot else function["name"]
+        self.expected: dict[str, Expected] = {}
 
-    def check(self, calls: Decoded, keys: Sequence[Key], category: str) -> CheckResult:
-        expected = len(keys)
-        if "parallel" in category:
-            checker = "parallel_function_checker_no_order"
-        elif "multiple" in category:
-            checker = "multiple_function_checker"
-        else:
-            checker, expected = "simple_function_checker", 1
-        if len(calls) != expected:
-            return CheckResult(False, f"{checker}:wrong_count", f"{len(calls)} calls instead of {expected}")
-        if "parallel" in category:
-            return self.check_parallel(calls, keys)
-        function = self.find(keys[0]) if "multiple" in category else self.functions[0]
-        return self.check_call(0, calls[0], function, keys[0])
-
-    def find(self, key: Key) -> Function:
-        name = next(iter(key))
-        for function in self.functions:
-            if function["name"] == name:
-                return function
-        raise KeyError(f"the key names the function {name!r}, which is not offered")
-
-    def check_parallel(self, calls: Decoded, keys: Sequence[Key]) -> CheckResult:
-        """In any order, but greedy: each key takes the first call left that fits it, and never gives it back."""
-        unused = list(range(len(calls)))
-        for number, key in enumerate(keys):
-            function = self.find(key)
-            results = []
-            for index in unused:
-                result = self.check_call(index, calls[index], function, key)
-                if result.valid:
-                    unused.remove(index)
-                    break
-                results.append(result)
-            else:
-                only = results[0] if len(results) == 1 else CheckResult(False)
-                message = f"no call left fits expected call {number + 1}, {next(iter(key))}: " + "; ".join(
-                    f"call {result.call}: {result.message}" for result in results
-                )
-                error_type = "parallel_function_checker_no_order:cannot_find_match"
-                return CheckResult(False, error_type, message, only.call, only.argument)
-        return _VALID
-
-    def check_call(
-        self, index: int, call: Mapping[str, Mapping[str, JSON]], function: Function, key: Key
-    ) -> CheckResult:
-        name = function["name"]
-        if self.underscore_to_dot:
-            name = name.replace(".", "_")
-
-        def failed(error: str, message: str, argument: str | None = None) -> CheckResult:
-            return CheckResult(False, error, message, index, argument)
-
+    def check(self, index: int, call: Mapping[str, Mapping[str, JSON]]) -> CheckResult:
+        name = self.name
         if name not in call:
-            return failed("simple_function_checker:wrong_func_name", f"{next(iter(call))!r} instead of {name!r}")
-        arguments, allowed = call[name], next(iter(key.values()))
-        properties = function["parameters"]["properties"]
-        for argument in function["parameters"]["required"]:
+            message = f"{next(iter(call))!r} instead of {name!r}"
+            return CheckResult(False, "simple_function_checker:wrong_func_name", message, index)
+        arguments = call[name]
+        for argument in self.required:
             if argument not in arguments:
-                return failed("simple_function_checker:missing_required", f"the argument {argument!r} is missing")
+                message = f"the argument {argument!r} is missing"
+                return CheckResult(False, "simple_function_checker:missing_required", message, index)
         for argument, value in arguments.items():
-            if argument not in properties or argument not in allowed:
+            expected = self.expected.get(argument) or self.prepare(argument)
+            if expected is None:
                 message = f"the argument {argument!r} is not expected"
-                return failed("simple_function_checker:unexpected_param", message, argument)
-            try:
-                check_value(value, allowed[argument], properties[argument])
-            except Mismatch as mismatch:
-                return failed(mismatch.error_type, f"{argument}: {mismatch}", argument)
-        for argument, values in allowed.items():
+                return CheckResult(False, "simple_function_checker:unexpected_param", message, index, argument)
+            if mismatch := expected.check(value):
+                message = f"{argument}: {mismatch.message}"
+                return CheckResult(False, mismatch.error_type, message, index, argument)
+        for argument, values in self.allowed.items():
             if argument not in arguments and "" not in values:
                 message = f"the argument {argument!r} is missing: it is optional, but this task needs it"
-                return failed("simple_function_checker:missing_optional", message)
-        return _VALID
+                return CheckResult(False, "simple_function_checker:missing_optional", message, index)
+        return CheckResult(True)
+
+    def prepare(self, argument: str) -> Expected | None:
+        if argument not in self.properties or argument not in self.allowed:
+            return None
+        self.expected[argument] = Expected(self.allowed[argument], self.properties[argument])
+        return self.expected[argument]

@@ -7,7 +7,7 @@ bool is no int; an int is a float at the top level only; strings are compared wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from callwright.types import JSON
 
@@ -21,64 +21,88 @@ _TYPES: dict[str, type] = {
     "dict": dict,
     "any": str,
 }
-_IGNORED = str.maketrans("'", '"', " ,./-_*^")
+_IGNORED = str.maketrans("", "", " ,./-_*^")
 
 
-class Mismatch(Exception):
-    """The value is not allowed; `error_type` says why in BFCL's vocabulary."""
+class Mismatch(NamedTuple):
+    """Why a value is not allowed; `error_type` is in BFCL's vocabulary."""
 
-    def __init__(self, error_type: str, message: str) -> None:
-        super().__init__(message)
-        self.error_type = error_type
+    error_type: str
+    message: str
 
 
-def check_value(value: JSON, allowed: Sequence[JSON], schema: Mapping[str, JSON]) -> None:
-    """Raise `Mismatch` unless `value` is of the schema's type and among the `allowed` values.
+class Expected:
+    """One argument of a key: its allowed values and its declared type, made ready once for many replies.
 
-    May raise AttributeError, IndexError, KeyError, TypeError or OverflowError for a key or a schema of a shape that
+    The methods may raise AttributeError, LookupError, TypeError or OverflowError for a key or a schema of a shape that
     BFCL does not know.
     """
-    declared = schema["type"]
-    expected = _TYPES[declared]
-    element = _TYPES[schema["items"]["type"]] if declared in ("array", "tuple") else None
-    if declared == "tuple" and type(value) is tuple:
-        value = list(value)
-    if declared == "float" and type(value) is int:
-        value = float(value)
-    if not _check_type(value, allowed, expected, element):
-        if expected is dict:
-            return _check_dict(value, allowed)
-        if expected is list and element is dict:
-            return _check_dicts(value, allowed)
-        if expected is str:
-            return _check_string(value, allowed)
-        if expected is list:
-            return _check_list(value, allowed)
-    if value not in allowed:
-        raise Mismatch("value_error:others", _not_among(value, allowed))
-    return None
+
+    __slots__ = ("allowed", "declared", "element", "expected", "key_type", "lists", "strings")
+
+    def __init__(self, allowed: Sequence[JSON], schema: Mapping[str, JSON]) -> None:
+        self.allowed = allowed
+        self.declared = schema["type"]
+        self.expected = _TYPES[self.declared]
+        self.element = _TYPES[schema["items"]["type"]] if self.declared in ("array", "tuple") else None
+        self.key_type = _type_of_key(allowed)
+        self.strings: list[str] | None = None  # folded when first needed: most keys see one kind of value only
+        self.lists: list[list[JSON]] | None = None
+
+    def check(self, value: JSON) -> Mismatch | None:
+        """None if `value` is of the declared type and among the allowed values."""
+        if self.declared == "tuple" and type(value) is tuple:
+            value = list(value)
+        if self.declared == "float" and type(value) is int:
+            value = float(value)
+        raw = self.check_type(value)
+        if isinstance(raw, Mismatch):
+            return raw
+        if not raw:
+            if self.expected is str:
+                return self.check_string(value)
+            if self.expected is dict:
+                return _check_dict(value, self.allowed)
+            if self.expected is list:
+                return _check_dicts(value, self.allowed) if self.element is dict else self.check_list(value)
+        return None if value in self.allowed else Mismatch("value_error:others", _not_among(value, self.allowed))
+
+    def check_type(self, value: Any) -> Mismatch | bool:
+        """A mismatch for a wrong type; else whether only a raw comparison with the key is left to do.
+
+        That is BFCL's "variable" rule: a key may hold values of another type than the declared one (None, or the name
+        of a variable), and such values are accepted as they are.
+        """
+        if type(value) is self.expected:
+            if self.element is None or _elements_fit(value, self.allowed, self.element):
+                return self.key_type is not None and self.key_type is not self.expected
+            if self.key_type is list:
+                message = f"the elements of {_show(value)} should be of type {self.element.__name__}"
+                return Mismatch("type_error:nested", message)
+        elif self.key_type is not None and type(value) is self.key_type:
+            return True
+        message = f"{_show(value)} is {type(value).__name__}, not {self.expected.__name__}"
+        return Mismatch("type_error:simple", message)
+
+    def check_string(self, value: str) -> Mismatch | None:
+        if self.strings is None:
+            entries = [self.allowed[index] for index in range(len(self.allowed))]  # by index, as the peer does
+            self.strings = [_fold(entry) for entry in entries if type(entry) is str]
+        if _fold(value) in self.strings:
+            return None
+        return Mismatch("value_error:string", _not_among(value, self.allowed))
+
+    def check_list(self, value: list[JSON]) -> Mismatch | None:
+        if self.lists is None:
+            self.lists = [_folded_items(self.allowed[index]) for index in range(len(self.allowed))]
+        if _folded_items(value) in self.lists:
+            return None
+        return Mismatch("value_error:list/tuple", _not_among(value, self.allowed))
 
 
 def _type_of_key(allowed: Sequence[JSON]) -> type | None:
     """Type of the first allowed value that is not the mark of an optional argument."""
     return next((type(entry) for entry in allowed if entry != ""), None)
-
-
-def _check_type(value: Any, allowed: Sequence[JSON], expected: type, element: type | None) -> bool:
-    """Raise `Mismatch` for a wrong type; else whether only a raw comparison with the key is left to do.
-
-    That is BFCL's "variable" rule: a key may hold values of another type than the declared one (None, or the name of
-    a variable), and such values are accepted as they are.
-    """
-    key_type = _type_of_key(allowed)
-    if type(value) is expected:
-        if element is None or _elements_fit(value, allowed, element):
-            return key_type is not None and key_type is not expected
-        if key_type is list:
-            raise Mismatch("type_error:nested", f"the elements of {_show(value)} should be of type {element.__name__}")
-    elif key_type is not None and type(value) is key_type:
-        return True
-    raise Mismatch("type_error:simple", f"{_show(value)} is {type(value).__name__}, not {expected.__name__}")
 
 
 def _elements_fit(value: Any, allowed: Sequence[JSON], element: type) -> bool:
@@ -90,7 +114,8 @@ def _elements_fit(value: Any, allowed: Sequence[JSON], element: type) -> bool:
 
 
 def _fold(text: str) -> str:
-    return text.translate(_IGNORED).lower()
+    # quotes last: an apostrophe, unlike a quotation mark, decides how a Greek sigma before it is lowered
+    return text.translate(_IGNORED).lower().replace("'", '"')
 
 
 def _folded(item: JSON) -> JSON:
@@ -101,26 +126,16 @@ def _folded_items(entry: Any) -> list[JSON]:
     return [_folded(entry[index]) for index in range(len(entry))]  # by index: a dict is no allowed list
 
 
-def _check_string(value: str, allowed: Sequence[JSON]) -> None:
-    if _fold(value) not in [_fold(entry) for entry in allowed if type(entry) is str]:
-        raise Mismatch("value_error:string", _not_among(value, allowed))
-
-
-def _check_list(value: list[JSON], allowed: Sequence[JSON]) -> None:
-    if _folded_items(value) not in [_folded_items(entry) for entry in allowed]:
-        raise Mismatch("value_error:list/tuple", _not_among(value, allowed))
-
-
-def _check_dict(value: dict[str, JSON], allowed: Sequence[JSON]) -> None:
+def _check_dict(value: dict[str, JSON], allowed: Sequence[JSON]) -> Mismatch | None:
     mismatch = Mismatch("dict_checker:unclear", f"{_show(value)}, where the key allows no dict")
-    for entry in allowed:
-        if entry == "":
+    for index in range(len(allowed)):
+        if allowed[index] == "":
             continue
-        found = _dict_mismatch(value, entry)
+        found = _dict_mismatch(value, allowed[index])
         if found is None:
-            return
+            return None
         mismatch = found
-    raise mismatch
+    return mismatch
 
 
 def _dict_mismatch(value: dict[str, JSON], entry: Mapping[str, Sequence[JSON]]) -> Mismatch | None:
@@ -138,19 +153,21 @@ def _dict_mismatch(value: dict[str, JSON], entry: Mapping[str, Sequence[JSON]]) 
     return mismatch
 
 
-def _check_dicts(value: list[JSON], allowed: Sequence[JSON]) -> None:
+def _check_dicts(value: list[JSON], allowed: Sequence[JSON]) -> Mismatch | None:
     mismatch = Mismatch("list_dict_checker:unclear", f"{_show(value)}, where the key allows nothing")
-    for entry in allowed:
+    for number in range(len(allowed)):
+        entry = allowed[number]
         if len(value) != len(entry):
             mismatch = Mismatch("value_error:list_dict_count", f"{len(value)} dicts instead of {len(entry)}")
             continue
-        try:
-            for index, item in enumerate(value):
-                _check_dict(item, [entry[index]])
-            return
-        except Mismatch as found:
-            mismatch = found
-    raise mismatch
+        for index, item in enumerate(value):
+            found = _check_dict(item, [entry[index]])
+            if found is not None:
+                mismatch = found
+                break
+        else:
+            return None
+    return mismatch
 
 
 def _show(value: object, limit: int = 200) -> str:
