@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from callwright import hookimpl
+from callwright.schedules import Path, between, stairs
 
 Schedule = Literal["constant", "linear", "cosine", "step"]
 
@@ -86,12 +87,6 @@ class Temperature:
         if self.end is None:
             return self.start
         if self.every is not None and self.factor is not None:
-            return self._stairs(step // self.every, self.end, self.factor)
-        progress = min(step / max((self.steps or steps) - 1, 1), 1.0)
-        share = progress if self.schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
-        return (1 - share) * self.start + share * self.end
-
-    def _stairs(self, changes: int, end: float, factor: float) -> float:
-        # Counted rather than compared: factor ** changes overflows in a long run.
-        changes_to_end = math.log(end / self.start) / math.log(factor)
-        return end if changes >= changes_to_end else self.start * factor**changes
+            return stairs(self.start, self.end, step // self.every, self.factor)
+        path: Path = "linear" if self.schedule == "linear" else "cosine"
+        return between(path, self.start, self.end, step, self.steps or steps)
