@@ -6,21 +6,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from callwright import Call, Parse, ParseStatus, Reason, ReasonCode
+from callwright import Call, Parse, Reason, ReasonCode
 from callwright.types import Span
 
-from callwright_dialects.python_calls import Example, PythonCalls
-from callwright_dialects.python_syntax import looks_like_call, parse_calls, render_calls
+from callwright_dialects.outcomes import MAX_TEXT, unparsable, without_calls
+from callwright_dialects.prompting import Example, Prompting
+from callwright_dialects.python_syntax import parse_calls, render_calls
+from callwright_dialects.thinking import check_thinking
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _ORDER = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 @dataclass
-class FunRL(PythonCalls):
+class FunRL(Prompting):
     """FunRL's thinking and calls: <think>...</think><answer>[f(a=1)]</answer>."""
 
-    instruction: str = (
+    instruction: str | None = (
         "Think first, inside <think> and </think>. Then answer the question inside <answer> and </answer> with calls "
         "of the listed functions, written as [name(argument=value, ...)]. Give every argument by its name. "
         "If no function fits, say so inside <answer> and </answer>."
@@ -28,28 +30,30 @@ class FunRL(PythonCalls):
     stop: tuple[str, ...] = field(default=("</answer>",), init=False)
 
     def example_reply(self, example: Example) -> str:
-        return _reply(example.thinking, self.answer_text(example))
+        """Thinking, then the calls or the plain reply, each in its tags."""
+        if example.reply is None:
+            return self.render(example.as_calls(), example.thinking)
+        return _reply(check_thinking(example.thinking, _TAG), example.reply)
 
     def parse(self, text: str) -> Parse:
         """`thinking` runs from `<think>` to the next tag, or to the end of the text if none follows.
 
         `body` is the inside of the answer tags, None unless there is exactly one pair of them. Every missing, repeated
-        or misplaced tag and any text outside the tags is a problem with the code `BAD_FORMAT`.
+        or misplaced tag and any text outside the tags is a problem with the code `BAD_FORMAT`. Texts longer than
+        `MAX_TEXT` characters are refused.
         """
+        if len(text) > MAX_TEXT:
+            return unparsable(text, None, (0, len(text)), f"longer than {MAX_TEXT} characters")
         tags = [found.span() for found in _TAG.finditer(text)]
         names = [text[start:end] for start, end in tags]
         problems = (*_tag_problems(names, tags), *_outside_problems(text, names, tags))
-        body = _body(names, tags)
-        if body is None:
-            attempt = looks_like_call(_without_thinking(text, names, tags))
-            parse = Parse(text, ParseStatus.UNPARSABLE if attempt else ParseStatus.NO_CALL)
-        else:
-            parse = parse_calls(text, *body)
-        thinking = _thinking(text, names, tags)
+        body, thinking = _body(names, tags), _thinking(text, names, tags)
+        parse = _without_body(text, thinking) if body is None else parse_calls(text, *body)
         return replace(parse, thinking=thinking, tags=tuple(tags), problems=problems + parse.problems)
 
     def render(self, calls: Sequence[Call], thinking: str = "") -> str:
-        return _reply(thinking, render_calls(calls))
+        """Raises CallwrightError for calls that cannot be written, and for thinking that holds one of the tags."""
+        return _reply(check_thinking(thinking, _TAG), render_calls(calls, _TAG))
 
 
 def _reply(thinking: str, answer: str) -> str:
@@ -70,9 +74,11 @@ def _body(names: list[str], tags: list[Span]) -> Span | None:
     return (tags[first][1], tags[last][0]) if first < last else None
 
 
-def _without_thinking(text: str, names: list[str], tags: list[Span]) -> str:
-    thinking = _thinking(text, names, tags)
-    return text if thinking is None else text[: thinking[0]] + "\n" + text[thinking[1] :]
+def _without_body(text: str, thinking: Span | None) -> Parse:
+    message = "a call, but no place for it: there must be one pair of answer tags"
+    outside = [(0, len(text))] if thinking is None else [(0, thinking[0]), (thinking[1], len(text))]
+    outcomes = [without_calls(text, None, span, message) for span in outside]
+    return next((outcome for outcome in outcomes if outcome.problems), outcomes[0])
 
 
 def _tag_problems(names: list[str], tags: list[Span]) -> list[Reason]:

@@ -2,146 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from callwright import Argument, Call, Parse, Prompt, Task, Tool
-from callwright.types import JSON, Message
-from pydantic import ConfigDict, TypeAdapter
+from callwright import Call, Parse
 
+from callwright_dialects.prompting import Prompting
 from callwright_dialects.python_syntax import parse_calls, render_calls
 
 
-@dataclass(frozen=True)
-class ExampleCall:
-    """A call that a worked example's reply makes."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    name: str
-    arguments: dict[str, JSON] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Example:
-    """A worked example: shown to the model as an earlier turn of the chat. It has either `calls` or a plain `reply`."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    question: str
-    tools: list[Tool] = field(default_factory=list)
-    calls: list[ExampleCall] | None = None
-    reply: str | None = None
-    thinking: str = ""
-    """What the model should think before it replies; only for dialects that show thinking."""
-
-    def __post_init__(self) -> None:
-        if (self.calls is None) == (self.reply is None):
-            raise ValueError("an example has either 'calls' or 'reply', and not both")
-
-
-_EXAMPLES = TypeAdapter(list[Example])
-_PYTHON_TYPES = {"integer": "int", "number": "float", "string": "str", "boolean": "bool", "null": "None"}
-
-
 @dataclass
-class PythonCalls:
+class PythonCalls(Prompting):
     """Python calls in a list: [f(a=1, b='x'), g()]; BFCL's prompting format."""
 
-    instruction: str = (
+    instruction: str | None = (
         "Answer the question with calls of the listed functions, written as [name(argument=value, ...)]. "
         "Give every argument by its name, and write nothing else. If no function fits, answer []."
     )
     """The system message."""
-    examples: list[Example] = field(default_factory=list)
-    tool_style: Literal["signature", "json"] = "signature"
-    """How tools are written: a Python signature and a comment, or a JSON object; one tool per line."""
-    parameter_descriptions: bool = False
-    """In signatures: a line for every parameter that has a description. Longer prompts, for larger models."""
-    stop: tuple[str, ...] = field(default=(), init=False)
-
-    def __post_init__(self) -> None:
-        self.examples = _EXAMPLES.validate_python(self.examples)
-        for example in self.examples:
-            self.example_reply(example)  # names that Python cannot write are an error here, not at the first prompt
-
-    def prompt(self, task: Task) -> Prompt:
-        """System message and examples come first, so that all prompts of a run share them as a prefix."""
-        messages: list[Message] = [{"role": "system", "content": self.instruction}]
-        for example in self.examples:
-            messages.append({"role": "user", "content": self.turn(example.tools, [example.question])})
-            messages.append({"role": "assistant", "content": self.example_reply(example)})
-        return Prompt(messages + self.task_messages(task))
-
-    def task_messages(self, task: Task) -> list[Message]:
-        """The task's own conversation; its system text and its tools become part of the first user turn."""
-        system = [message["content"] for message in task.messages if message["role"] == "system"]
-        messages = [dict(message) for message in task.messages if message["role"] != "system"]
-        if not messages or messages[0]["role"] != "user":
-            messages.insert(0, {"role": "user", "content": ""})
-        messages[0]["content"] = self.turn(task.tools, [*system, messages[0]["content"]])
-        return messages
-
-    def turn(self, tools: Sequence[Tool], texts: Sequence[str]) -> str:
-        """A user turn: the tools, then the texts, the question last."""
-        if self.tool_style == "json":
-            lines = [json.dumps(tool.to_json(), ensure_ascii=False) for tool in tools]
-        else:
-            lines = [_signature(tool, self.parameter_descriptions) for tool in tools]
-        return "\n".join(["Functions:", *(lines or ["none"]), "", *texts]).rstrip()
-
-    def example_reply(self, example: Example) -> str:
-        return self.answer_text(example)
-
-    def answer_text(self, example: Example) -> str:
-        if example.calls is None:
-            return example.reply or ""
-        return render_calls([_call(call) for call in example.calls])
 
     def parse(self, text: str) -> Parse:
         """The whole text is the body. See `parse_calls` for what is forgiven and what is a problem."""
         return parse_calls(text, 0, len(text))
 
     def render(self, calls: Sequence[Call]) -> str:
+        """Raises CallwrightError for calls that cannot be written; see `render_calls`."""
         return render_calls(calls)
-
-
-def _call(call: ExampleCall) -> Call:
-    nowhere = (0, 0)
-    arguments = tuple(Argument(name, value, nowhere, nowhere) for name, value in call.arguments.items())
-    return Call(call.name, arguments, nowhere, nowhere)
-
-
-def _signature(tool: Tool, describe: bool) -> str:
-    """`name(a: int, b: str = optional)  # description`, and a line for each parameter if asked for."""
-    properties: Mapping[str, JSON] = tool.parameters.get("properties", {})
-    required = tool.parameters.get("required", ())
-    parts = [
-        f"{name}: {_type(schema)}" + ("" if name in required else " = optional") for name, schema in properties.items()
-    ]
-    lines = [f"{tool.name}({', '.join(parts)})" + (f"  # {_one_line(tool.description)}" if tool.description else "")]
-    if describe:
-        described = ((name, schema.get("description", "")) for name, schema in properties.items())
-        lines += [f"    {name}: {_one_line(text)}" for name, text in described if text]
-    return "\n".join(lines)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _type(schema: Mapping[str, JSON]) -> str:
-    """A JSON Schema as a short Python-like type: int, list[str], 'a' | 'b', {key: type}."""
-    if "enum" in schema:
-        return " | ".join(repr(value) for value in schema["enum"])
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return " | ".join(_type({**schema, "type": one}) for one in kind)
-    if kind == "array":
-        return f"list[{_type(schema['items'])}]" if schema.get("items") else "list"
-    if kind == "object":
-        inner = ", ".join(f"{name}: {_type(value)}" for name, value in schema.get("properties", {}).items())
-        return f"{{{inner}}}" if inner else "dict"
-    return _PYTHON_TYPES.get(str(kind), "any")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import math
 import re
 import unicodedata
 import warnings
@@ -17,28 +18,20 @@ from dataclasses import dataclass
 from callwright import Argument, Call, CallwrightError, Parse, ParseStatus, Reason, ReasonCode
 from callwright.types import JSON, Span
 
-MAX_CHARACTERS = 20_000
-"""Longer texts are refused as unparsable: far above any real reply, and parsed in well under a second."""
-MAX_NESTING = 50
-"""Deepest value that is read. Python's own parser stops at 200 open brackets."""
-MAX_INTEGER_BITS = 4096
-"""Larger integers cannot be written out again in decimal (Python's limit is 4,300 digits)."""
-
-_ATTEMPT = re.compile(
-    r"""(?<!\w)(?<!\w\.)[^\W\d]\w*+(?:\.\w++)*+\((?!e?s\))  # name( , but not the plural in "function(s)"
-    | \A\s*[\[{]                              # a list or an object that should hold calls
-    | <\|?(?:tool|function)_?(?:call|=)       # another format's tag
-    | "(?:name|function|arguments)"\s*:       # a call in JSON
-    """,
-    re.VERBOSE | re.IGNORECASE,
+from callwright_dialects.outcomes import (
+    MAX_CHARACTERS,
+    MAX_INTEGER_BITS,
+    MAX_NESTING,
+    Unreadable,
+    check_length,
+    too_deep,
+    unparsable,
+    without_calls,
 )
+
 _AROUND = "`\n "
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _IDENTIFIER = re.compile(r"[^\s=#\\]+")
-
-
-class _Unreadable(Exception):
-    """The text is an expression, but not a list of calls."""
 
 
 def parse_expression(text: str) -> ast.expr | None:
@@ -51,12 +44,6 @@ def parse_expression(text: str) -> ast.expr | None:
         return None  # ValueError: NUL or lone surrogates; SystemError: CPython 3.11 after a deep recursion
 
 
-def looks_like_call(text: str) -> Span | None:
-    """Where `text` seems to attempt a call, in any common format; None where it is prose."""
-    found = _ATTEMPT.search(text)
-    return found.span() if found else None
-
-
 def parse_calls(text: str, start: int, end: int) -> Parse:
     """Read `text[start:end]` as `[f(a=1), g()]`. Spans count from the start of `text`; `body` is `(start, end)`.
 
@@ -66,7 +53,7 @@ def parse_calls(text: str, start: int, end: int) -> Parse:
     """
     body = (start, end)
     if end - start > MAX_CHARACTERS:
-        return _unparsable(text, body, body, f"longer than {MAX_CHARACTERS} characters")
+        return unparsable(text, body, body, f"longer than {MAX_CHARACTERS} characters")
     inner = text[start:end].strip(_AROUND)
     if not inner:
         return Parse(text, ParseStatus.NO_CALL, body=body)
@@ -76,20 +63,13 @@ def parse_calls(text: str, start: int, end: int) -> Parse:
     try:
         tree = parse_expression(source)
         if not isinstance(tree, ast.List):
-            raise _Unreadable("not a list of calls in Python syntax")
+            raise Unreadable("not a list of calls in Python syntax")
         reader = _Reader(_Positions(source, offset - len(opening)), [])
         calls = tuple(reader.call(node) for node in tree.elts)
-    except _Unreadable as error:
-        attempt = looks_like_call(inner)
-        if attempt is None:
-            return Parse(text, ParseStatus.NO_CALL, body=body)
-        return _unparsable(text, body, (offset + attempt[0], offset + attempt[1]), str(error))
+    except Unreadable as error:
+        return without_calls(text, body, (offset, offset + len(inner)), str(error))
     status = ParseStatus.CALLS if calls else ParseStatus.NO_CALL
     return Parse(text, status, calls, body=body, problems=tuple(reader.problems))
-
-
-def _unparsable(text: str, body: Span, span: Span, message: str) -> Parse:
-    return Parse(text, ParseStatus.UNPARSABLE, body=body, problems=(Reason(ReasonCode.UNPARSABLE, message, span),))
 
 
 class _Positions:
@@ -136,7 +116,7 @@ class _Reader:
 
     def call(self, node: ast.expr) -> Call:
         if not isinstance(node, ast.Call):
-            raise _Unreadable("the list holds something that is not a call")
+            raise Unreadable("the list holds something that is not a call")
         arguments = [self.positional(value) for value in node.args]
         seen: set[str] = set()
         arguments += [self.named(item, seen) for item in node.keywords]
@@ -164,11 +144,40 @@ class _Reader:
     def value(self, node: ast.expr) -> JSON:
         """The literal's value, or its source text, with a problem, where it is none."""
         try:
-            return _literal(node)
+            return self.literal(node)
         except TypeError:
             span = self.positions.span(node)
             self.problems.append(Reason(ReasonCode.WRONG_TYPE, "a value that is not a literal", span))
             return self.positions.text(span)
+
+    def literal(self, node: ast.expr | None, depth: int = 0) -> JSON:
+        """The value of a literal made of JSON's types and tuples. Raises TypeError for anything else."""
+        if depth > MAX_NESTING:
+            raise Unreadable(f"values nested deeper than {MAX_NESTING}")
+        if isinstance(node, ast.Constant):
+            return _plain(node.value)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+            number = _plain(node.operand.value)
+            if type(number) in (int, float) and isinstance(node.op, (ast.USub, ast.UAdd)):
+                return -number if isinstance(node.op, ast.USub) else number
+        if isinstance(node, ast.List):
+            return [self.literal(item, depth + 1) for item in node.elts]
+        if isinstance(node, ast.Tuple):
+            return tuple(self.literal(item, depth + 1) for item in node.elts)
+        if isinstance(node, ast.Dict):
+            return self.mapping(node, depth)
+        raise TypeError
+
+    def mapping(self, node: ast.Dict, depth: int) -> dict[JSON, JSON]:
+        """Of a repeated key the last value wins, as in Python, and the repetition is a problem."""
+        result: dict[JSON, JSON] = {}
+        for key_node, value_node in zip(node.keys, node.values, strict=True):
+            key = self.literal(key_node, depth + 1)
+            if key in result and key_node is not None:
+                message = f"the key {key!r} is given more than once"
+                self.problems.append(Reason(ReasonCode.UNEXPECTED_ARGUMENT, message, self.positions.span(key_node)))
+            result[key] = self.literal(value_node, depth + 1)
+        return result
 
 
 def _dotted_name(node: ast.expr) -> str:
@@ -177,53 +186,45 @@ def _dotted_name(node: ast.expr) -> str:
         parts.append(node.attr)
         node = node.value
     if not isinstance(node, ast.Name):
-        raise _Unreadable("a function's name is not a plain dotted name")
+        raise Unreadable("a function's name is not a plain dotted name")
     return ".".join([node.id, *reversed(parts)])
-
-
-def _literal(node: ast.expr | None, depth: int = 0) -> JSON:
-    """The value of a literal made of JSON's types and tuples. Raises TypeError for anything else."""
-    if depth > MAX_NESTING:
-        raise _Unreadable(f"values nested deeper than {MAX_NESTING}")
-    if isinstance(node, ast.Constant):
-        return _plain(node.value)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
-        number = _plain(node.operand.value)
-        if type(number) in (int, float) and isinstance(node.op, ast.USub | ast.UAdd):
-            return -number if isinstance(node.op, ast.USub) else number
-    if isinstance(node, ast.List):
-        return [_literal(item, depth + 1) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_literal(item, depth + 1) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = [_literal(key, depth + 1) for key in node.keys]
-        return dict(zip(keys, [_literal(item, depth + 1) for item in node.values], strict=True))
-    raise TypeError
 
 
 def _plain(value: object) -> JSON:
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         raise TypeError
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError  # 1e999; JSON, and so every schema, has no infinity
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError
 
 
-def render_calls(calls: Sequence[Call]) -> str:
-    """`[f(a=1, b='x'), g()]`. Raises `CallwrightError` for a name that Python's syntax cannot write."""
-    return f"[{', '.join(_render_call(call) for call in calls)}]"
+def render_calls(calls: Sequence[Call], tags: re.Pattern[str] | None = None) -> str:
+    """`[f(a=1, b='x'), g()]`, text that `parse_calls` reads back as `calls`.
+
+    Where the reply's tags match `tags`, their look-alikes inside strings are written with an escape. Raises
+    CallwrightError for what cannot be read back: names that Python's syntax cannot write, values that are no literals
+    of JSON's types or tuples, and what the limits of this module refuse.
+    """
+    text = f"[{', '.join(_render_call(call) for call in calls)}]"
+    if tags is not None:  # "<" stands only in strings; what repr escaped before it is complete
+        text = tags.sub(lambda found: f"\\x{ord(found[0][0]):02x}{found[0][1:]}", text)
+    return check_length(text)
 
 
 def _render_call(call: Call) -> str:
     for name in call.name.split("."):
         _check_name(name)
-    arguments: list[str] = []
-    for argument in call.arguments:
-        if argument.name is None:
-            arguments.append(repr(argument.value))
-        else:
-            _check_name(argument.name)
-            arguments.append(f"{argument.name}={argument.value!r}")
+    positional = [_render_value(argument.value) for argument in call.arguments if argument.name is None]
+    if any(argument.name is None for argument in call.arguments[len(positional) :]):
+        raise CallwrightError(f"{call.name}: positional arguments cannot follow named ones in a Python call")
+    named = [a for a in call.arguments if a.name is not None]
+    for argument in named:
+        _check_name(argument.name or "")
+    if len({argument.name for argument in named}) < len(named):
+        raise CallwrightError(f"{call.name}: an argument cannot be given twice")
+    arguments = [*positional, *(f"{argument.name}={_render_value(argument.value)}" for argument in named)]
     return f"{call.name}({', '.join(arguments)})"
 
 
@@ -231,3 +232,26 @@ def _check_name(name: str) -> None:
     # Python's parser folds identifiers (NFKC), so another spelling would not come back as it was
     if not name.isidentifier() or keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name:
         raise CallwrightError(f"{name!r} cannot be a name in a Python call; choose another dialect for this tool")
+
+
+def _render_value(value: JSON) -> str:
+    if too_deep(value):
+        raise CallwrightError(f"a value nested deeper than {MAX_NESTING} cannot be read back")
+    _check_value(value)
+    return repr(value)
+
+
+def _check_value(value: JSON) -> None:
+    kind = type(value)
+    if kind is dict:
+        for pair in value.items():
+            _check_value(pair)
+    elif kind in (list, tuple):
+        for item in value:
+            _check_value(item)
+    elif kind is int and value.bit_length() > MAX_INTEGER_BITS:
+        raise CallwrightError(f"an integer of {value.bit_length()} bits: at most {MAX_INTEGER_BITS} can be read back")
+    elif kind is float and not math.isfinite(value):
+        raise CallwrightError(f"{value} cannot be an argument: there is no literal for it")
+    elif value is not None and kind not in (bool, int, float, str):
+        raise CallwrightError(f"a value of type {kind.__name__} cannot be an argument: it is no JSON value")

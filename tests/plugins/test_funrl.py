@@ -39,7 +39,8 @@ def test_calls_while_thinking_are_no_calls():
 def test_missing_tags():
     assert problems("[f(a=1)]")[:4] == [f"{tag} is missing" for tag in ("<think>", "</think>", "<answer>", "</answer>")]
     parse = DIALECT.parse("<think>x</think><answer>[f(a=1)]")
-    assert [problem.message for problem in parse.problems] == ["</answer> is missing"]
+    assert [problem.code for problem in parse.problems] == [ReasonCode.BAD_FORMAT, ReasonCode.UNPARSABLE]
+    assert parse.problems[0].message == "</answer> is missing"
     assert parse.body is None
     assert parse.thinking == (7, 8)
 
