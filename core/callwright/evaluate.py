@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -143,14 +143,24 @@ def evaluate_model(
     policy.autocast_dtype = autocast_dtype(model.precision, policy.device)
     if tasks and model.packing == "auto":
         choose_path(policy, [encode_prompt(loaded.tokenizer, dialect, task) for task in tasks[:2]], display.warn)
-    return evaluate(
-        policy,
-        loaded.tokenizer,
-        dialect,
-        Hooks(list(rewards), Defaults("group", 0.2, 0.2, 0.0), "all"),
-        tasks,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        display=display,
-        context=context_length(model.name),
-    )
+    # A reward judges for itself here: what it waits for in a sum is no matter.
+    hooks = Hooks([replace(r, after=None) for r in rewards], Defaults("group", 0.2, 0.2, 0.0), "all")
+    try:
+        result = evaluate(
+            policy,
+            loaded.tokenizer,
+            dialect,
+            hooks,
+            tasks,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            display=display,
+            context=context_length(model.name),
+        )
+    finally:
+        hooks.close()
+    for name, (count, first) in hooks.failures.items():
+        display.warn(f"reward '{name}' failed on {count} rows, which have no verdict. The first time:\n{first}")
+    if hooks.stop_reason is not None:
+        raise CallwrightError(hooks.stop_reason)
+    return result

@@ -9,17 +9,21 @@ import inspect
 import json
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pluggy
 
 from callwright import hookspecs
+from callwright.combine import Combine, Normalise, combined
+from callwright.combine import mistakes as mistakes_of_combination
+from callwright.judging import marked, shown
 from callwright.plugins import PluginError, near, summary
-from callwright.types import CallwrightError, MicroBatch, Need, Rollouts, Task, Verdict
+from callwright.scoring import BadNumber, Named, Scorer, policy_mistakes
+from callwright.types import MicroBatch, Need, Rollouts, Task
+
+__all__ = ["HOOKS", "BadNumber", "Hooks", "Named", "RegistrationError", "composition_mistakes"]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,29 +37,6 @@ class RegistrationError(PluginError):
     def __init__(self, mistakes: list[tuple[str, str]]) -> None:
         super().__init__("\n".join(f"{place}: {text}" for place, text in mistakes))
         self.mistakes = mistakes
-
-
-class BadNumber(CallwrightError):
-    """NaN, an infinity or a negative weight in a contribution. The loop skips the update and counts it."""
-
-    def __init__(self, plugin: str, hook: str, step: int, row: int | None, value: float) -> None:
-        rows = "" if row is None else f", row {row}"
-        super().__init__(f"step {step}{rows}: `{hook}` of '{plugin}' is {value}")
-        self.plugin, self.hook, self.step, self.row = plugin, hook, step, row
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A reward or an explorer of a run."""
-
-    name: str
-    """Unique in the run."""
-    plugin: object
-    kind: Literal["reward", "explorer"]
-    weight: float = 1.0
-    """Of a reward. One with weight 0 is only watched: it takes no part in the combined reward."""
-    place: str = ""
-    """Where in the recipe, such as `rewards.use.0`."""
 
 
 class _Handle:
@@ -81,15 +62,13 @@ _IN_RANGE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "top_k": ("at least 0", lambda v: v >= 0),
     "min_p": ("at least 0 and below 1", lambda v: (v >= 0) & (v < 1)),
 }
-_LARGEST_FLOAT32 = 3.4e38
-_NOT_FINITE = "the score is not finite"
 
 
 class Hooks:
     """The hooks of one run, typed, with the folds of `hookspecs.py`. Nobody else calls a plugin's hooks.
 
     `components` in recipe order; `defaults` implements at least `advantages` and `policy_loss` and is asked last;
-    `combine` is the recipe's `rewards.combine`, "all" or "sum". Raises `RegistrationError` with all mistakes.
+    `combine` and `normalise` are those of the recipe's `rewards`. Raises `RegistrationError` with all mistakes.
 
     Where the fold commutes, plugins are also *called* in the order of their names: float sums depend on their order
     in the last bit, and plugins may draw from a shared random generator.
@@ -97,19 +76,20 @@ class Hooks:
     An exception inside a hook becomes a `PluginError` with place, plugin and hook; inside `score`, failed verdicts.
     """
 
-    def __init__(self, components: Sequence[Named], defaults: object, combine: str) -> None:
+    def __init__(
+        self, components: Sequence[Named], defaults: object, combine: Combine, normalise: Normalise = "none"
+    ) -> None:
         self._core = Named("callwright", defaults, "explorer", place="the core's defaults")
         self._components = list(components)
-        self._combine = combine
-        self.failures: dict[str, tuple[int, str]] = {}
-        """By reward: how many rows failed because of an exception or a broken return, and the first traceback."""
+        self._combine, self._normalise = combine, normalise
         self.seconds: dict[str, float] = {}
-        """Time spent in each plugin since `take_seconds`."""
+        """Time spent in each plugin since `take_seconds`; the rewards' time is added there."""
         self._rewards = [c for c in self._components if c.kind == "reward"]
         mistakes = [m for c in (*self._components, self._core) for m in _component_mistakes(c)] or self._register()
         mistakes += self._run_mistakes()
         if mistakes:
             raise RegistrationError(mistakes)
+        self._scorer = Scorer(self._rewards)
         self.needs = frozenset().union(*(_needs(component) for component in (*components, self._core)))
         """What the core is to compute: the union over all components."""
 
@@ -142,15 +122,11 @@ class Hooks:
     def _run_mistakes(self) -> list[tuple[str, str]]:
         mistakes = []
         for hook in _SINGLE:
-            answers = [c for c in self._components if hook in _marked(c.plugin)]
+            answers = [c for c in self._components if hook in marked(c.plugin)]
             if len(answers) > 1:
                 who = " and ".join(f"'{c.name}' ({c.place})" for c in answers)
                 mistakes.append((answers[1].place, f"only one plugin may answer `{hook}`, but {who} do; remove one"))
-        if self._rewards and not any(c.weight for c in self._rewards):
-            mistakes.append((self._rewards[0].place, "every reward has weight 0; give one of them a weight"))
-        if self._combine not in ("all", "sum"):
-            mistakes.append(("rewards.combine", f"should be 'all' or 'sum', but is {self._combine!r}"))
-        return mistakes
+        return mistakes + composition_mistakes(self._rewards, self._combine, self._normalise)
 
     # ---- generation
 
@@ -168,7 +144,7 @@ class Hooks:
             if fields is None:
                 continue
             if not isinstance(fields, Mapping):
-                _broken(part.component, "sampling", f"must return a mapping, but returned {_shown(fields)}")
+                _broken(part.component, "sampling", f"must return a mapping, but returned {shown(fields)}")
             for name, value in fields.items():
                 result[name] = _plan_field(part.component, name, value, rows)
         return result
@@ -198,7 +174,7 @@ class Hooks:
     @property
     def counted(self) -> list[str]:
         """Names of the rewards that take part in the combined reward, in recipe order."""
-        return [component.name for component in self._rewards if component.weight]
+        return [component.name for component in self._rewards if not component.part.watched]
 
     def score(self, rollouts: Rollouts) -> BadNumber | None:
         """Fill `rollouts.verdicts` and `rollouts.rewards` ((N,) float32, NaN where abstained or failed).
@@ -207,64 +183,55 @@ class Hooks:
         """
         import torch
 
-        parts = sorted(self._parts["score"], key=lambda part: part.component.name)
-        judged = {part.component.name: self._judge(part, rollouts) for part in parts}
+        verdicts, bad = self._scorer.score(rollouts)
         for component in self._rewards:
-            verdicts, _ = judged[component.name]
-            scores = [math.nan if v.score is None or v.failure is not None else float(v.score) for v in verdicts]
-            rollouts.verdicts[component.name] = verdicts
+            column = verdicts[component.name]
+            scores = [math.nan if v.score is None else float(v.score) for v in column]
+            rollouts.verdicts[component.name] = column
             rollouts.rewards[component.name] = torch.tensor(scores, dtype=torch.float32)
-        return next((bad for _, bad in judged.values() if bad is not None), None)
+        return bad
 
-    def _judge(self, part: _Part, rollouts: Rollouts) -> tuple[list[Verdict], BadNumber | None]:
-        name, step, rows = part.component.name, rollouts.step, len(rollouts)
-        try:
-            answer = self._timed(part, "score", {"rollouts": rollouts})
-        except Exception as error:
-            return self._failed(name, summary(error), traceback.format_exc(), rows), None
-        if not isinstance(answer, Sequence) or isinstance(answer, str) or len(answer) != rows:
-            size = f"{len(answer)} of them" if isinstance(answer, list | tuple) else _shown(answer)
-            text = f"'{name}', step {step}: must return {rows} verdicts, one per row, but returned {size}"
-            return self._failed(name, text, text, rows), None
-        verdicts: list[Verdict] = []
-        bad: BadNumber | None = None
-        for row, verdict in enumerate(answer):
-            problem = _verdict_problem(verdict)
-            if problem is None:
-                verdicts.append(verdict)
-                continue
-            text = f"'{name}', step {step}, row {row}: {problem}"
-            verdicts += self._failed(name, text, text, 1)
-            if problem == _NOT_FINITE:
-                bad = bad or BadNumber(name, "score", step, row, float(verdict.score))
-        return verdicts, bad
+    @property
+    def failures(self) -> dict[str, tuple[int, str]]:
+        """By reward: how many rows failed, and the first failure with its row and traceback."""
+        return self._scorer.failures
 
-    def _failed(self, name: str, error: str, trace: str, rows: int) -> list[Verdict]:
-        count, first = self.failures.get(name, (0, trace))
-        self.failures[name] = (count + rows, first)
-        return [Verdict.failed(error)] * rows
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run must end: a reward with `on_failure: stop` failed."""
+        return self._scorer.stop_reason
 
-    def combine(self, rollouts: Rollouts) -> Tensor:
-        """Combined reward (N,) float32; NaN for a row where a reward failed or where all abstained.
+    @property
+    def normalises(self) -> bool:
+        """Whether the combined reward is one of normalised rewards, so that its mean says nothing."""
+        return self._normalise != "none"
 
-        "all": 1 if every reward that scored the row gave 1, else 0. "sum": weight times score, summed. Rewards with
-        weight 0 take no part.
+    def combine(self, rollouts: Rollouts, *, normalise: bool = True) -> Tensor:
+        """Combined reward (N,) float32 by the rule in `combine.combined`; NaN for a row that takes no part.
+
+        normalise: False gives the plain weighted sum, for people.
         """
         import torch
 
-        total = torch.zeros(len(rollouts))
-        scored = torch.zeros(len(rollouts), dtype=torch.bool)
-        perfect = torch.ones(len(rollouts), dtype=torch.bool)
-        failed = torch.zeros(len(rollouts), dtype=torch.bool)
-        for component in sorted((c for c in self._rewards if c.weight), key=lambda c: c.name):
-            scores = rollouts.rewards[component.name]
-            there = ~scores.isnan()
-            failed |= torch.tensor([v.failure is not None for v in rollouts.verdicts[component.name]], dtype=torch.bool)
-            scored |= there
-            perfect &= ~there | (scores == 1.0)
-            total += component.weight * scores.nan_to_num(0.0)
-        result = perfect.float() if self._combine == "all" else total
-        return result.masked_fill(failed | ~scored, math.nan)
+        normal: Normalise = self._normalise if normalise else "none"
+        totals = combined(
+            rollouts.verdicts,
+            [component.part for component in self._rewards],
+            self._combine,
+            normal,
+            step=rollouts.step,
+            groups=rollouts.group_ids.tolist(),
+        )
+        return torch.tensor(totals, dtype=torch.float32)
+
+    def take_metrics(self) -> dict[str, float]:
+        """What rewards reported since the last call, as `metric/REWARD/NAME`: the mean over reports."""
+        taken, self._scorer.metrics = self._scorer.metrics, {}
+        return {f"metric/{name}": sum(values) / len(values) for name, values in taken.items()}
+
+    def close(self) -> None:
+        """End what rewards run outside this process."""
+        self._scorer.close()
 
     def shape_rewards(self, rollouts: Rollouts) -> Tensor:
         """Sum of the deltas (N,) float32; 0 for rows that take no part."""
@@ -333,7 +300,7 @@ class Hooks:
         owners: dict[str, Named] = {}
         for component, answer in self._contributions("loss_terms", batch=batch):
             if not isinstance(answer, Mapping):
-                _broken(component, "loss_terms", f"must return a mapping, but returned {_shown(answer)}")
+                _broken(component, "loss_terms", f"must return a mapping, but returned {shown(answer)}")
             for name, term in answer.items():
                 if name in _CORE_TERMS:
                     _broken(component, "loss_terms", f"the name '{name}' is the core's; rename the term")
@@ -378,6 +345,9 @@ class Hooks:
     def take_seconds(self) -> dict[str, float]:
         """Seconds spent in each plugin since the last call."""
         taken, self.seconds = self.seconds, {}
+        for name, seconds in self._scorer.seconds.items():
+            taken[name] = taken.get(name, 0.0) + seconds
+        self._scorer.seconds = {}
         return taken
 
     def _stateful(self) -> list[Named]:
@@ -440,20 +410,24 @@ HOOKS: dict[str, tuple[str, ...]] = {
 """Every hook, in the order in which a step calls it, with its arguments."""
 
 
+def composition_mistakes(rewards: Sequence[Named], combine: str, normalise: str) -> list[tuple[str, str]]:
+    """What is wrong with how rewards are put together and run, as (place in the recipe, message)."""
+    found = []
+    for index, key, text in mistakes_of_combination([reward.part for reward in rewards], combine, normalise):
+        place = "rewards" if index is None else rewards[index].place
+        found.append((f"{place}.{key}" if key else place, text))
+    for reward in rewards:
+        found += [(f"{reward.place}.{key}", text) for key, text in policy_mistakes(reward)]
+    return found
+
+
 def _needs(component: Named) -> frozenset[Need]:
     return frozenset(Need(need) for need in getattr(component.plugin, "needs", ()))
 
 
-def _marked(plugin: object) -> dict[str, str]:
-    """Hook -> name of the method that implements it."""
-    manager = pluggy.PluginManager("callwright")
-    options = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin) if not name.startswith("__")}
-    return {(opts.get("specname") or name): name for name, opts in options.items() if opts is not None}
-
-
 def _handle(manager: pluggy.PluginManager, plugin: object) -> _Handle:
     handle = _Handle()
-    for name in _marked(plugin).values():
+    for name in marked(plugin).values():
         setattr(handle, name, getattr(plugin, name))
     return handle
 
@@ -465,13 +439,13 @@ def _component_mistakes(component: Named) -> list[tuple[str, str]]:
         return [
             (component.place, f"'{name}' is the class {plugin.__name__}; register an instance: {plugin.__name__}()")
         ]
-    marked = _marked(plugin)
-    texts = [text for hook, method in marked.items() for text in _hook_mistakes(hook, method, plugin)]
-    if not marked:
+    implemented = marked(plugin)
+    texts = [text for hook, method in implemented.items() for text in _hook_mistakes(hook, method, plugin)]
+    if not implemented:
         texts.append(f"'{name}' implements no hook; mark its methods with @hookimpl")
-    elif component.kind == "reward" and "score" not in marked:
+    elif component.kind == "reward" and "score" not in implemented:
         texts.append(f"the reward '{name}' implements no `score`; if it is no reward, put it under explore")
-    elif component.kind == "explorer" and "score" in marked:
+    elif component.kind == "explorer" and "score" in implemented:
         texts.append(f"'{name}' implements `score`; put it under rewards.use")
     needs = getattr(plugin, "needs", ())
     if isinstance(needs, str) or not isinstance(needs, Iterable):
@@ -498,16 +472,6 @@ def _hook_mistakes(hook: str, method: str, plugin: object) -> list[str]:
     ]
 
 
-def _verdict_problem(verdict: object) -> str | None:
-    if not isinstance(verdict, Verdict):
-        return f"is no Verdict but {_shown(verdict)}"
-    if verdict.score is None or verdict.failure is not None:
-        return None
-    if not isinstance(verdict.score, Real):
-        return f"the score is no number but {_shown(verdict.score)}"
-    return None if abs(verdict.score) <= _LARGEST_FLOAT32 else _NOT_FINITE
-
-
 def _participating(rollouts: Rollouts) -> Tensor:
     """(N,) bool: rows whose combined reward is a number."""
     import torch
@@ -526,17 +490,17 @@ def _plan_field(component: Named, name: str, value: Any, rows: int) -> Tensor | 
 
     if name == "seed":
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            broken(f"must be an int of at least 0, but is {_shown(value)}")
+            broken(f"must be an int of at least 0, but is {shown(value)}")
         return value
     if name not in _IN_RANGE:
         _broken(component, "sampling", f"unknown field '{name}'{near(str(name), [*_IN_RANGE, 'seed'])}")
     if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
-        broken(f"must be a number or a tensor ({rows},), but is {_shown(value)}")
+        broken(f"must be a number or a tensor ({rows},), but is {shown(value)}")
     given = torch.as_tensor(value)
     if tuple(given.shape) not in ((), (rows,)):
         broken(f"must be a number or a tensor (N,) = ({rows},), but has shape {tuple(given.shape)}")
     if name == "top_k" and given.is_floating_point():
-        broken(f"must be whole numbers, but is {_shown(value)}")
+        broken(f"must be whole numbers, but is {shown(value)}")
     tensor = given.detach().to("cpu", torch.long if name == "top_k" else torch.float32).expand(rows).clone()
     words, allowed = _IN_RANGE[name]
     bad = ~(allowed(tensor) & tensor.isfinite())
@@ -550,7 +514,7 @@ def _tensor(component: Named, hook: str, value: Any, shape: tuple[int, ...], let
     import torch
 
     if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape or value.is_complex():
-        _broken(component, hook, f"must return a tensor {letters} = {shape}, but returned {_shown(value)}")
+        _broken(component, hook, f"must return a tensor {letters} = {shape}, but returned {shown(value)}")
     return value
 
 
@@ -568,11 +532,3 @@ def _refuse_bad(
 
 def _broken(component: Named, hook: str, text: str) -> NoReturn:
     raise PluginError(f"{component.place}: `{hook}` of plugin '{component.name}': {text}")
-
-
-def _shown(value: Any) -> str:
-    """A value in an error message: short, and a tensor by its shape."""
-    if hasattr(value, "shape"):
-        return f"a {type(value).__name__} {tuple(value.shape)}"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

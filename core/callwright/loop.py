@@ -324,9 +324,10 @@ def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
     """The step's figures that need no gradient: rewards, reasons, entropy by segment, lengths, groups."""
     assert rollouts.total is not None
     judged = ~rollouts.total.isnan()
+    shown = hooks.combine(rollouts, normalise=False) if hooks.normalises else rollouts.total
     flat = grpo.flat_groups(rollouts.total, rollouts.group_ids)
     metrics = {
-        "reward": float(rollouts.total[judged].mean()) if judged.any() else math.nan,
+        "reward": float(shown[judged].mean()) if judged.any() else math.nan,
         "rows": float(len(rollouts)),
         "flat_groups": float((flat.float() / _group_sizes(rollouts.group_ids)).sum() / len(rollouts.groups)),
         "entropy": float(rollouts.entropy[rollouts.mask].mean()),
@@ -343,9 +344,11 @@ def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
     for name, verdicts in rollouts.verdicts.items():
         scores = rollouts.rewards[name]
         metrics[f"reward/{name}"] = float(scores.nanmean())
+        if failed := sum(v.failure is not None for v in verdicts):
+            metrics[f"failed/{name}"] = float(failed)
         for code, count in Counter(str(v.reasons[0].code) for v in verdicts if v.reasons).items():
             metrics[f"reason/{name}/{code}"] = float(count)
-    return metrics
+    return metrics | hooks.take_metrics()
 
 
 def _group_sizes(group_ids: Tensor) -> Tensor:

@@ -14,12 +14,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from callwright.combine import Weight
 from callwright.data import load_split
-from callwright.hooks import Hooks, Named, RegistrationError
+from callwright.hooks import Hooks, Named, RegistrationError, composition_mistakes
 from callwright.hookspecs import hookimpl
 from callwright.plugins import ComponentError, Origin, Place, PluginError, build_component, checked, find
+from callwright.scoring import FailurePolicy
 from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
 
 # ------------------------------------------------------------------------------------------------- mistakes
@@ -91,14 +102,78 @@ class ComponentConfig(_Part):
     """The plugin's own options, checked by the plugin."""
     name: str | None = None
     """Of rewards and explorers: the name in metrics and messages, unique in the run. Default: the plugin's name."""
-    weight: float = 1.0
-    """Of rewards: the factor in `combine: sum`. With 0 the reward is only watched."""
 
     @model_serializer
     def _flat(self) -> dict[str, JSON]:
         named = {} if self.name is None else {"name": self.name}
-        weighed = {} if self.weight == 1.0 else {"weight": self.weight}
-        return {"use": self.use, **named, **weighed, **self.options}
+        return {"use": self.use, **named, **self._changed(), **self.options}
+
+    def _changed(self) -> dict[str, JSON]:
+        """What stands beside `use` and `name`, where it differs from the default."""
+        return {}
+
+
+class WeightConfig(_Part):
+    """A weight that changes over the steps of the run."""
+
+    start: float
+    """In the first step."""
+    end: float
+    """Where the schedule arrives."""
+    schedule: Literal["linear", "cosine", "step"] = "linear"
+    """`linear` and `cosine` are on their way for `steps` steps; `step` is `start` for `steps` steps and then `end`."""
+    steps: int | None = Field(default=None, gt=0)
+    """Default: all steps of the run."""
+
+
+class RewardConfig(ComponentConfig):
+    """A reward, what it counts, and what happens when it fails."""
+
+    weight: float | WeightConfig = 1.0
+    """The factor in the sum. With 0 the reward is only watched. A mapping makes it follow a schedule."""
+    after: str | None = None
+    """For `combine: gate`: the name of the reward that must give 1 for this one to count."""
+    on_failure: Literal["abstain", "floor", "stop"] = "abstain"
+    """When the reward fails on a row: leave the row out of training, give it `floor`, or end the run."""
+    floor: float | None = None
+    """For `on_failure: floor`: the score of a failed row, the lowest that the reward gives."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds. Of an asynchronous reward: for the whole call. With `isolate`: for one row (group, batch)."""
+    isolate: bool | Literal["group", "batch"] = False
+    """Run in worker processes, which get one row at a time, or a whole `group`, or the whole `batch`."""
+    memory: float | None = Field(default=None, gt=0)
+    """GiB that scoring may take in a worker, on top of what the reward takes once it is loaded."""
+    workers: int = Field(default=1, gt=0)
+    """Worker processes, for `isolate`."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RewardConfig:
+        if (self.on_failure == "floor") != (self.floor is not None):
+            raise ValueError("`on_failure: floor` and `floor: SCORE` go together; give both or neither")
+        if not self.isolate and (self.memory is not None or self.workers != 1):
+            raise ValueError(
+                "`memory` and `workers` are about worker processes; write isolate: true, or leave them out"
+            )
+        return self
+
+    def _changed(self) -> dict[str, JSON]:
+        values = {key: getattr(self, key) for key in _OF_A_REWARD}
+        changed = {key: value for key, value in values.items() if value != type(self).model_fields[key].default}
+        if isinstance(self.weight, WeightConfig):
+            changed["weight"] = self.weight.model_dump(exclude_none=True)
+        return changed
+
+    def policy(self) -> FailurePolicy:
+        return FailurePolicy(self.on_failure, self.floor, self.timeout, self.isolate, self.memory, self.workers)
+
+    def weight_over(self, steps: int) -> float | Weight:
+        """The weight in a run of `steps` steps."""
+        if not isinstance(self.weight, WeightConfig):
+            return self.weight
+        return Weight(self.weight.start, self.weight.end, self.weight.schedule, self.weight.steps or steps)
+
+
+_OF_A_REWARD = ("weight", "after", "on_failure", "floor", "timeout", "isolate", "memory", "workers")
 
 
 def _component(*keys: str) -> BeforeValidator:
@@ -121,7 +196,7 @@ def _component(*keys: str) -> BeforeValidator:
 
 PlainComponent = Annotated[ComponentConfig, _component("use")]
 ExplorerComponent = Annotated[ComponentConfig, _component("use", "name")]
-RewardComponent = Annotated[ComponentConfig, _component("use", "name", "weight")]
+RewardComponent = Annotated[RewardConfig, _component("use", "name", *_OF_A_REWARD)]
 
 
 class LoraConfig(_Part):
@@ -174,10 +249,13 @@ class DataConfig(_Part):
 class RewardsConfig(_Part):
     """What judges a completion."""
 
-    combine: Literal["all", "sum"] = "all"
-    """`all`: 1 if every reward gives 1, else 0. `sum`: weight times score, summed."""
+    combine: Literal["all", "sum", "gate"] = "all"
+    """`all`: 1 if every reward gives 1, else 0. `sum`: weight times score, summed. `gate`: the same, but a reward with
+    `after` counts only where the reward named there gave 1."""
+    normalise: Literal["none", "group"] = "none"
+    """`group`: each reward is normalised in its group before the sum (GDPO, arXiv 2601.05242)."""
     use: list[RewardComponent] = Field(min_length=1)
-    """Reward plugins, each with its options and, if wanted, `weight` and `name`."""
+    """Reward plugins, each with its options and, if wanted, `name`, `weight`, `after` and what to do when it fails."""
 
 
 class TrainConfig(_Part):
@@ -475,7 +553,7 @@ class _Reader:
         """Apply one `place=value` to the tree."""
         file = f"override '{text}'"
         name, equals, value = text.partition("=")
-        place: Place = tuple(int(key) if key.isdecimal() else key for key in name.split("."))
+        place = _place(name)
         if not equals or not all(name.split(".")):
             return self.add(Where(file), (), "is no override; write place=value, as in train.steps=20")
         node = self.text(value, file, lines=False)
@@ -561,6 +639,9 @@ def _model(root: _Node, path: Path) -> tuple[Recipe | None, list[Mistake], list[
 def _cross_checked(recipe: Recipe) -> Iterator[tuple[Place, str]]:
     if recipe.train.evaluate_every and not recipe.data.validation:
         yield ("train", "evaluate_every"), "there are no rows to evaluate on; set data.validation above 0"
+    if recipe.rewards.normalise == "group" and recipe.train.advantage_scale == "group":
+        text = "GDPO divides the sum by the step's standard deviation, and the groups' would undo the weights"
+        yield ("rewards", "normalise"), f"{text}; write train.advantage_scale: batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,6 +667,9 @@ def build(recipe: Recipe) -> Components:
     rewards = [builder.named("reward", c, ("rewards", "use", i)) for i, c in enumerate(recipe.rewards.use)]
     explorers = [builder.named("explorer", c, ("explore", i)) for i, c in enumerate(recipe.explore)]
     engine = builder.part("engine", recipe.engine, ("engine",))
+    if not builder.mistakes:
+        for words, text in composition_mistakes(rewards, recipe.rewards.combine, recipe.rewards.normalise):
+            builder.add(_place(words), text)
     if builder.mistakes:
         raise RecipeError(builder.mistakes)
     return Components(dialect, source, stages, rewards, explorers, engine, builder.origins)
@@ -624,12 +708,17 @@ class _Builder:
     def named(self, kind: Literal["reward", "explorer"], config: ComponentConfig, place: Place) -> Named:
         before = len(self.origins)
         plugin = self.part(kind, config, place)
-        name = config.name or (self.origins[before].name if len(self.origins) > before else config.use)
+        found = self.origins[before].name if len(self.origins) > before else config.use
+        name = config.name or getattr(plugin, "display_name", None) or found
         words = ".".join(map(str, place))
         if name in self.taken:
             self.add(place, f"'{name}' is also the name of {self.taken[name]}; give one of them a `name: ...`")
         self.taken.setdefault(name, words)
-        return Named(name, plugin, kind, config.weight, words)
+        if not isinstance(config, RewardConfig):
+            return Named(name, plugin, kind, place=words)
+        weight = config.weight_over(self.recipe.train.steps)
+        source = (config.use, config.options)
+        return Named(name, plugin, kind, weight, words, config.after, config.policy(), source)
 
 
 def _members(protocol: type[Any]) -> list[str]:
@@ -653,7 +742,8 @@ def check(path: Path, overrides: Sequence[str] = ()) -> list[Mistake]:
         return mistakes
     try:
         components = build(recipe)
-        Hooks([*components.rewards, *components.explorers], _Defaults(), recipe.rewards.combine)
+        rewards = recipe.rewards
+        Hooks([*components.rewards, *components.explorers], _Defaults(), rewards.combine, rewards.normalise)
     except RecipeError as error:
         return [*mistakes, *error.mistakes]
     except RegistrationError as error:
@@ -662,8 +752,11 @@ def check(path: Path, overrides: Sequence[str] = ()) -> list[Mistake]:
 
 
 def _registration_mistake(recipe: Recipe, words: str, text: str) -> Mistake:
-    place = tuple(int(key) if key.isdecimal() else key for key in words.split("."))
-    return _mistake(recipe.where(place), place, text)
+    return _mistake(recipe.where(_place(words)), _place(words), text)
+
+
+def _place(words: str) -> Place:
+    return tuple(int(key) if key.isdecimal() else key for key in words.split("."))
 
 
 class _Defaults:

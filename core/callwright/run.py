@@ -57,7 +57,11 @@ class RunResult:
 
 def train(recipe: Recipe, components: Components, display: Display, resume: bool) -> RunResult:
     """A whole run. Raises CallwrightError for mistakes, and when the run's folder cannot be written."""
-    return _Run(recipe, components, display, resume).train()
+    run = _Run(recipe, components, display, resume)
+    try:
+        return run.train()
+    finally:
+        run.hooks.close()
 
 
 class _Run:
@@ -68,7 +72,8 @@ class _Run:
             display.note(f"{count} rows dropped as {code}")
         train, model = recipe.train, recipe.model
         defaults = Defaults(train.advantage_scale, train.clip_low, train.clip_high, train.kl)
-        self.hooks = Hooks([*components.rewards, *components.explorers], defaults, recipe.rewards.combine)
+        plugins, rewards = [*components.rewards, *components.explorers], recipe.rewards
+        self.hooks = Hooks(plugins, defaults, rewards.combine, rewards.normalise)
         self._prepare_folder(components, resume)
 
         # Everything about the prompts is found out before the model's weights are read.
@@ -220,6 +225,7 @@ class _Run:
         if self.first_step == 0:
             before = before or self._evaluate("evaluate before", self.split.held_out)
             self._write_evaluation(before=before)
+            self._stop_if_a_reward_says_so(0)
         display.started(train.steps, self.first_step, self.folder)
         done = self.first_step
         with _interrupts(self.control, display):
@@ -228,6 +234,7 @@ class _Run:
                 done += 1
                 if self._wants_save(done):
                     self._save(done)
+        self._stop_if_a_reward_says_so(done)
         stopped = self.control.stopped
         after = None
         if stopped == "interrupted":
@@ -248,6 +255,8 @@ class _Run:
             if result is not None:
                 metrics["validation_accuracy"] = result.accuracy
         self._count_bad_steps(metrics)
+        if self.hooks.stop_reason is not None:
+            self.control.stop(self.hooks.stop_reason)
         self.hooks.step_ended(step, metrics, self.control)
         if self.control.wants_reference:
             self._reset_reference()
@@ -266,6 +275,12 @@ class _Run:
         metrics["bad_steps"] = self.counters["bad_steps"]
         if self.counters["bad_steps"] >= self.recipe.train.max_bad_steps:
             self.control.stop(f"{self.counters['bad_steps']} updates in a row were skipped; see the warnings above")
+
+    def _stop_if_a_reward_says_so(self, done: int) -> None:
+        """Raise for a reward with `on_failure: stop` that failed; `done` steps are saved."""
+        if self.hooks.stop_reason is not None:
+            saved = f"the run is saved after step {done}: mend the reward, then --resume goes on from there"
+            raise CallwrightError(f"{self.hooks.stop_reason}; {saved if done else 'nothing was trained yet'}")
 
     def _wants_save(self, done: int) -> bool:
         every = self.recipe.train.checkpoint_every

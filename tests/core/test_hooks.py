@@ -270,7 +270,7 @@ def test_hook_score_fills_verdicts_and_rewards_by_name():
     assert rollouts.rewards["b"].dtype == torch.float32
     assert torch.equal(rollouts.rewards["b"].isnan(), torch.tensor([False, True, True]))
     assert rollouts.rewards["a"].tolist() == [1.0, 1.0, 1.0]
-    assert hooks.failures == {}
+    assert hooks.failures == {"b": (1, "step 7, row 2 (task '2', 'text'): timeout")}
     assert problem is None
 
 
@@ -675,7 +675,7 @@ def test_half_a_state_is_refused():
 
 def test_rewards_need_a_weight_and_combine_a_known_rule():
     assert "every reward has weight 0" in refused(reward("x", Reward(), 0.0))
-    assert "should be 'all' or 'sum'" in refused(combine="mean")
+    assert "should be 'all', 'sum' or 'gate'" in refused(combine="mean")
 
 
 @pytest.mark.parametrize(("needs", "message"), [(("entropi",), "did you mean 'entropy'"), (Need.ENTROPY, "collection")])
