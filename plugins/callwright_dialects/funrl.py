@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from callwright import Call, Parse, Reason, ReasonCode
+from callwright import Call, Parse, ParseStatus, Reason, ReasonCode
 from callwright.types import Span
 
 from callwright_dialects.outcomes import MAX_TEXT, unparsable, without_calls
 from callwright_dialects.prompting import Example, Prompting
 from callwright_dialects.python_syntax import parse_calls, render_calls
-from callwright_dialects.thinking import check_thinking
+from callwright_dialects.thinking import check_thinking, outside_thinking
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _ORDER = ("<think>", "</think>", "<answer>", "</answer>")
@@ -48,7 +48,7 @@ class FunRL(Prompting):
         names = [text[start:end] for start, end in tags]
         problems = (*_tag_problems(names, tags), *_outside_problems(text, names, tags))
         body, thinking = _body(names, tags), _thinking(text, names, tags)
-        parse = _without_body(text, thinking) if body is None else parse_calls(text, *body)
+        parse = _without_body(text, names, tags) if body is None else parse_calls(text, *body)
         return replace(parse, thinking=thinking, tags=tuple(tags), problems=problems + parse.problems)
 
     def render(self, calls: Sequence[Call], thinking: str = "") -> str:
@@ -74,11 +74,12 @@ def _body(names: list[str], tags: list[Span]) -> Span | None:
     return (tags[first][1], tags[last][0]) if first < last else None
 
 
-def _without_body(text: str, thinking: Span | None) -> Parse:
+def _without_body(text: str, names: list[str], tags: list[Span]) -> Parse:
     message = "a call, but no place for it: there must be one pair of answer tags"
-    outside = [(0, len(text))] if thinking is None else [(0, thinking[0]), (thinking[1], len(text))]
-    outcomes = [without_calls(text, None, span, message) for span in outside]
-    return next((outcome for outcome in outcomes if outcome.problems), outcomes[0])
+    ends = [name != "<think>" for name in names]
+    outside = outside_thinking(len(text), tags, ends, inside=names[:1] == ["</think>"])
+    outcomes = (without_calls(text, None, span, message) for span in outside)
+    return next((outcome for outcome in outcomes if outcome.problems), Parse(text, ParseStatus.NO_CALL))
 
 
 def _tag_problems(names: list[str], tags: list[Span]) -> list[Reason]:

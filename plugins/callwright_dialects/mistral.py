@@ -95,6 +95,6 @@ class Mistral(JsonDialect):
         if self.style == "list":
             return f"{_MARK}[{', '.join(self.escaped(render_call(call)) for call in calls)}]"
         for call in calls:
-            if not _NAME.fullmatch(call.name):
+            if not _NAME.fullmatch(call.name) or self._tags.search(call.name):
                 raise CallwrightError(f"{call.name!r} cannot be a name behind {_MARK}; choose `style: list`")
         return "".join(f"{_MARK}{call.name}[ARGS]{self.escaped(render_arguments(call))}" for call in calls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from callwright import CallwrightError, Parse, ParseStatus, Reason, ReasonCode
@@ -67,7 +67,7 @@ def _find(text: str, tags: list[Span], required: bool) -> _Thinking:
     span = 0 if closes[0] else tags[0][1], len(text) if end is None else tags[end][0]
     after = tags[-1][1] if end == len(tags) - 1 else None
     problems = tuple(_problems(text, tags, closes, end))
-    return _Thinking(span, tuple(tags), _outside(len(text), tags, closes), after, problems)
+    return _Thinking(span, tuple(tags), outside_thinking(len(text), tags, closes, closes[0]), after, problems)
 
 
 def _problems(text: str, tags: list[Span], closes: list[bool], end: int | None) -> Iterator[Reason]:
@@ -82,14 +82,18 @@ def _problems(text: str, tags: list[Span], closes: list[bool], end: int | None) 
         yield _bad("a thinking tag is repeated", repeated)
 
 
-def _outside(length: int, tags: list[Span], closes: list[bool]) -> tuple[Span, ...]:
+def outside_thinking(length: int, tags: Sequence[Span], closes: Sequence[bool], inside: bool) -> tuple[Span, ...]:
+    """The parts of a text of `length` characters that are in no thinking block.
+
+    `closes` says of each tag whether it ends thinking or begins it; `inside`, whether the text begins with thinking.
+    """
     spans: list[Span] = []
-    position, inside = 0, closes[0]
+    position = 0
     for (start, end), closing in zip(tags, closes, strict=True):
         if not inside:
             spans.append((position, start))
         position, inside = end, not closing
-    return (*spans, (position, length)) if not inside else tuple(spans)
+    return tuple(spans) if inside else (*spans, (position, length))
 
 
 def _bad(message: str, span: Span | None = None) -> Reason:
