@@ -286,11 +286,28 @@ def plugins(
 
 
 @app.command()
-def check(recipe: RecipeFile, overrides: Overrides = None) -> None:
+def check(
+    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="A YAML file.", show_default=False)] = None,
+    overrides: Overrides = None,
+    laws: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of a recipe, check a plugin against the laws of its kind: an installed name, "
+            "distribution:name or ./file.py:Class. KEY=VALUE are then its options.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Find every mistake of a recipe at once, without loading a model; without any, say what it does."""
     from callwright.recipe import build, load_recipe
     from callwright.recipe import check as mistakes_of
 
+    if laws is not None:
+        _check_laws(laws, [*([str(recipe)] if recipe else []), *(overrides or [])])
+        return
+    if recipe is None:
+        raise typer.BadParameter("name a recipe, or a plugin with --laws")
     mistakes = mistakes_of(recipe, overrides or [])
     for mistake in mistakes:
         typer.echo(safe(str(mistake)))
@@ -299,6 +316,20 @@ def check(recipe: RecipeFile, overrides: Overrides = None) -> None:
     settings = load_recipe(recipe, overrides or [])
     for name, text in _summary(settings, build(settings)).items():
         typer.echo(f"{name:10}  {safe(text)}")
+
+
+def _check_laws(use: str, options: list[str]) -> None:
+    """A line per law, and for a broken one a regression test."""
+    from callwright.testing.check import check_installed
+    from callwright.testing.laws import LawResult
+
+    def show(result: LawResult) -> None:
+        typer.echo(safe(f"{result.state:8}{result.name:26}{result.seconds:6.1f} s  {result.message}".rstrip()))
+        if result.test:
+            typer.echo(safe(f"\nA regression test:\n\n{result.test}"))
+
+    if not check_installed(use, options, show):
+        raise typer.Exit(1)
 
 
 def _summary(settings: Recipe, components: Components) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
 from hypothesis.strategies import SearchStrategy
 
 from callwright.testing import dialect_laws, explorer_laws, reward_laws, stage_laws
@@ -39,7 +40,7 @@ def check_reward(
     range: tuple[float, float] | None = None,
     tasks: SearchStrategy[Task] | None = None,
     skip: Mapping[str, str] | None = None,
-    examples: int = 25,
+    examples: int = 12,
     shrink: bool = True,
 ) -> None:
     """Check a reward against all laws of `callwright.testing.laws_of("reward")`.
@@ -56,14 +57,14 @@ def check_reward(
 
 
 def check_dialect(
-    dialect: Dialect, *, skip: Mapping[str, str] | None = None, examples: int = 50, shrink: bool = True
+    dialect: Dialect, *, skip: Mapping[str, str] | None = None, examples: int = 25, shrink: bool = True
 ) -> None:
     """Check an output format against all laws of `laws_of("dialect")`. See `check_reward`."""
     _raise_broken(dialect, list(results_of("dialect", dialect, skip, examples, shrink)))
 
 
 def check_explorer(
-    explorer: object, *, skip: Mapping[str, str] | None = None, examples: int = 25, shrink: bool = True
+    explorer: object, *, skip: Mapping[str, str] | None = None, examples: int = 12, shrink: bool = True
 ) -> None:
     """Check an exploration strategy, or any plugin of training hooks, against all laws of `laws_of("explorer")`."""
     _raise_broken(explorer, list(results_of("explorer", explorer, skip, examples, shrink)))
@@ -74,7 +75,7 @@ def check_stage(
     *,
     tasks: SearchStrategy[Task] | None = None,
     skip: Mapping[str, str] | None = None,
-    examples: int = 25,
+    examples: int = 12,
     shrink: bool = True,
 ) -> None:
     """Check a data stage against all laws of `laws_of("stage")`. See `check_reward`."""
@@ -87,7 +88,7 @@ def reward_results(
     range: tuple[float, float] | None = None,
     tasks: SearchStrategy[Task] | None = None,
     skip: Mapping[str, str] | None = None,
-    examples: int = 25,
+    examples: int = 12,
     shrink: bool = True,
     use: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -115,7 +116,7 @@ def results_of(
     kind: str,
     subject: Any,
     skip: Mapping[str, str] | None = None,
-    examples: int = 25,
+    examples: int = 12,
     shrink: bool = True,
     tasks: SearchStrategy[Task] | None = None,
     use: str | None = None,
@@ -149,13 +150,14 @@ def kind_of(subject: object) -> str:
     return "reward" if hasattr(subject, "score") else "explorer"
 
 
-def check_installed(use: str, options: Mapping[str, Any], report: Callable[[LawResult], None]) -> bool:
-    """Run the laws of the plugin that `use` names, with its options; `report` gets every result. True if all hold.
+def check_installed(use: str, given: Sequence[str], report: Callable[[LawResult], None]) -> bool:
+    """Run the laws of the plugin that `use` names; `report` gets every result. True if all hold.
 
-    `use` is what a recipe may say: a name, `distribution:name`, `package.module:attr` or `./file.py:attr`. Raises
-    `CallwrightError` for a plugin that cannot be found or built, or whose kind has no laws.
+    `use` is what a recipe may say: a name, `distribution:name`, `package.module:attr` or `./file.py:attr`. `given`:
+    its options, `KEY=VALUE` with YAML values. Raises `CallwrightError` for a plugin that cannot be found or built, or
+    whose kind has no laws, and for an option without `=`.
     """
-    held = True
+    held, options = True, dict(map(_option, given))
     for kind, subject in _named(use, options):
         results = (
             reward_results(subject, use=use, options=options)
@@ -166,6 +168,16 @@ def check_installed(use: str, options: Mapping[str, Any], report: Callable[[LawR
             report(result)
             held = held and result.state != "broken"
     return held
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise CallwrightError(f"'{text}' is no option of the plugin; write KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise CallwrightError(f"'{text}': the value is no YAML: {error}") from error
 
 
 def _named(use: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]:

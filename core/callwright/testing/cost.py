@@ -13,7 +13,9 @@ GENEROUS = 2.0
 """A text that is r times as long may take this many times r as long; a quadratic cost takes r times r."""
 
 
-def superlinear(texts: Callable[[int], Sequence[str]], work: Callable[[str], object]) -> tuple[str, float, float] | None:
+def superlinear(
+    texts: Callable[[int], Sequence[str]], work: Callable[[str], object]
+) -> tuple[str, float, float] | None:
     """(a text, CPU seconds of it, CPU seconds of a shorter one of its kind) if the cost grows faster than the length.
 
     texts: length -> texts of that length, of the same kinds in the same order.

@@ -168,11 +168,26 @@ def _comes_back(bench: DialectBench, wanted: Sequence[Call]) -> None:
 
 def _any_calls(bench: DialectBench) -> SearchStrategy[list[Call]]:
     """Calls of plain tools, and calls whose texts hold quotes, escapes, tags and what ends a reply."""
-    tags = ["'", '"', "\\", "\n", "</think>", "<tool_call>", "</answer>", "[/TOOL_CALLS]", "`", "]", "}", *bench.subject.stop]
+    tags = [
+        "'",
+        '"',
+        "\\",
+        "\n",
+        "</think>",
+        "<tool_call>",
+        "</answer>",
+        "[/TOOL_CALLS]",
+        "`",
+        "]",
+        "}",
+        *bench.subject.stop,
+    ]
     texts = st.lists(st.sampled_from(tags) | st.text(max_size=4), max_size=4).map("".join)
     numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
     scalars: SearchStrategy[JSON] = st.one_of(texts, numbers, st.booleans(), st.none())
-    values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2))
+    values = st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2)
+    )
     arguments = st.dictionaries(st.sampled_from(["a", "b", "long_name"]), values, max_size=3)
     odd = st.lists(st.builds(call_of, st.sampled_from(["f", "get_x", "math.add"]), arguments), max_size=3)
     plain = st.lists(tool_schemas().flatmap(calls), max_size=3)
@@ -206,7 +221,9 @@ def spans(bench: DialectBench) -> None:
             for span, value, what in _cuts(call):
                 if not _reads_as(text[span[0] : span[1]], value):
                     message = f"the span of {what} of call {index} cuts out {text[span[0] : span[1]]!r}, not {value!r}"
-                    _refuse(bench, message[:300], text, f"{text[span[0] : span[1]]!r} == {value!r}  # call {index}, {what}")
+                    _refuse(
+                        bench, message[:300], text, f"{text[span[0] : span[1]]!r} == {value!r}  # call {index}, {what}"
+                    )
 
     bench.search(_any_calls(bench), exact, map(gold_calls, fixed_tasks()))
 

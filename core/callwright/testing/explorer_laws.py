@@ -190,7 +190,10 @@ def _differ(first: Any, second: Any) -> str | None:
 
 def _for_all(bench: ExplorerBench, test: Callable[[Rollouts, str], None]) -> None:
     shapes = st.tuples(
-        st.integers(0, 99), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 8), st.sampled_from(STEPS)
+        st.integers(0, 99),
+        st.lists(st.integers(1, 4), min_size=1, max_size=4),
+        st.integers(1, 8),
+        st.sampled_from(STEPS),
     )
 
     def run(shape: tuple[int, list[int], int, int]) -> None:

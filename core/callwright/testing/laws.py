@@ -35,7 +35,7 @@ class Bench(Generic[Subject]):
     """What a law gets: the plugin, and how hard to look."""
 
     subject: Subject
-    examples: int = 25
+    examples: int = 12
     """Random examples of each search, beside the fixed ones."""
     shrink: bool = True
     """Make the counterexample small. Without, a broken law is found several times faster."""

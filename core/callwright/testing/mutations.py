@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -14,7 +14,7 @@ from callwright.testing.scoring import gold_calls, gold_text, render, takes_thin
 from callwright.testing.values import same_value
 from callwright.types import Call, CallwrightError, Dialect, Parse, ParseStatus, Task, Tool
 
-MOST = 60
+MOST = 50
 """Mutations of one text that the laws look at: those of a long list of calls repeat themselves."""
 
 
@@ -78,6 +78,29 @@ def same_calls(first: Parse, second: Parse) -> bool:
 
 def completion_rewrites(dialect: Dialect, task: Task) -> list[Mutation]:
     """The right completion of a task, written otherwise: those that the dialect reads as the same calls."""
+    return _remembered(_completion_rewrites, dialect, task)
+
+
+def completion_near_misses(dialect: Dialect, task: Task) -> list[Mutation]:
+    """The right completion of a task, spoiled in every way: those that the dialect reads as other calls, or as none."""
+    return _remembered(_completion_near_misses, dialect, task)
+
+
+_memory: dict[tuple[object, ...], tuple[Dialect, list[Mutation]]] = {}
+
+
+def _remembered(make: Callable[[Dialect, Task], list[Mutation]], dialect: Dialect, task: Task) -> list[Mutation]:
+    """Every law looks at the same tasks, so that their mutations are made once."""
+    same = repr(dialect) if is_dataclass(dialect) else id(dialect)
+    key = (make, type(dialect), same, repr(task))
+    if key not in _memory:
+        if len(_memory) >= 2000:
+            _memory.clear()
+        _memory[key] = dialect, make(dialect, task)  # the dialect too: no other one may get its id
+    return _memory[key][1]
+
+
+def _completion_rewrites(dialect: Dialect, task: Task) -> list[Mutation]:
     gold = gold_text(dialect, task)
     parse = dialect.parse(gold)
     found: dict[str, Mutation] = {}
@@ -87,8 +110,7 @@ def completion_rewrites(dialect: Dialect, task: Task) -> list[Mutation]:
     return list(found.values())[:MOST]
 
 
-def completion_near_misses(dialect: Dialect, task: Task) -> list[Mutation]:
-    """The right completion of a task, spoiled in every way: those that the dialect reads as other calls, or as none."""
+def _completion_near_misses(dialect: Dialect, task: Task) -> list[Mutation]:
     gold = gold_text(dialect, task)
     parse = dialect.parse(gold)
     wanted = gold_calls(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import libcst as cst
@@ -65,17 +66,39 @@ class Source:
 
     def changed(self, *changes: tuple[cst.CSTNode, Any]) -> str:
         """The text with nodes replaced, each pair being (old, new); libcst.RemoveFromParent() removes a node."""
-        return self.code(self.tree.visit(_Swap(changes)))
+        parents = self.parents
+        path: set[int] = set()
+        for node, _ in changes:
+            here: cst.CSTNode | None = node
+            while here is not None and id(here) not in path:
+                path.add(id(here))
+                here = parents.get(id(here))
+        return self.code(self.tree.visit(_Swap(changes, path)))
+
+    @cached_property
+    def parents(self) -> dict[int, cst.CSTNode]:
+        """Of every node, by identity."""
+        found: dict[int, cst.CSTNode] = {}
+        waiting: list[cst.CSTNode] = [self.tree]
+        while waiting:
+            node = waiting.pop()
+            for child in node.children:
+                found[id(child)] = node
+                waiting.append(child)
+        return found
 
     def code(self, tree: Any) -> str:
         return self.around[0] + code(tree) + self.around[1]
 
 
 class _Swap(cst.CSTTransformer):
-    """Replaces nodes, found by identity."""
+    """Replaces nodes, found by identity. Goes only where they are: most of the time goes into walking trees."""
 
-    def __init__(self, changes: Sequence[tuple[cst.CSTNode, Any]]) -> None:
-        self.changes = changes
+    def __init__(self, changes: Sequence[tuple[cst.CSTNode, Any]], path: set[int]) -> None:
+        self.changes, self.path = changes, path
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        return id(node) in self.path
 
     def on_leave(self, original_node: cst.CSTNodeT, updated_node: cst.CSTNodeT) -> Any:
         return next((new for old, new in self.changes if old is original_node), updated_node)
@@ -262,7 +285,9 @@ def _spellings(node: cst.SimpleString) -> Iterator[str]:
     single = repr(value)
     # Python's own quoting, with the other quote: repr takes ' unless the text holds one and no ".
     double = '"' + repr(value + '"')[1:-2].replace('"', '\\"') + '"'
-    escaped = f"'\\u{ord(value[0]):04x}{repr(value[1:] + chr(34))[1:-2]}'" if value and ord(value[0]) < 0x10000 else single
+    escaped = (
+        f"'\\u{ord(value[0]):04x}{repr(value[1:] + chr(34))[1:-2]}'" if value and ord(value[0]) < 0x10000 else single
+    )
     for text in (single, double, f'""{double}""', escaped):
         if text != node.value and _evaluates_to(text, value):
             yield text

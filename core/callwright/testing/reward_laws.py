@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import hypothesis.strategies as st
@@ -24,10 +25,10 @@ from callwright.testing.mutations import (
 )
 from callwright.testing.python_code import Change, from_python
 from callwright.testing.scoring import (
+    Judge,
     RewardFailed,
     gold_calls,
     gold_text,
-    judge,
     render,
     rollouts_of,
     takes_thinking,
@@ -67,13 +68,17 @@ class RewardBench(Bench[Any]):
     def drawn(self) -> SearchStrategy[Task]:
         return self.more["tasks"]
 
+    @cached_property
+    def judge(self) -> Judge:
+        return Judge(self.subject)
+
     def judged(self, task: Task, texts: Sequence[str]) -> list[Verdict]:
         return self.judged_rollouts(rollouts_of(self.dialect, task, texts), task)
 
     def judged_rollouts(self, rollouts: Rollouts, task: Task) -> list[Verdict]:
         """Verdicts; an exception breaks whichever law meets it."""
         try:
-            return judge(self.subject, rollouts)
+            return self.judge(rollouts)
         except RewardFailed as error:
             texts = self._smallest(task, rollouts.texts)
             self.refuse(f"the reward failed: {str(error).strip().splitlines()[-1]}", task, texts, "")
@@ -82,7 +87,7 @@ class RewardBench(Bench[Any]):
         """One of the texts for which the reward fails by itself, or all of them."""
         for text in texts:
             try:
-                judge(self.subject, rollouts_of(self.dialect, task, [text]))
+                self.judge(rollouts_of(self.dialect, task, [text]))
             except RewardFailed:
                 return [text]
         return list(texts)
@@ -95,7 +100,7 @@ class RewardBench(Bench[Any]):
         body = f"""
             task = {task!r}
             texts = [
-                {(',' + chr(10) + ' ' * 16).join(map(repr, texts))},
+                {("," + chr(10) + " " * 16).join(map(repr, texts))},
             ]
             scores = scores_of({self.source}, {self.more["dialect_source"]}, task, texts)
             {assertion or "assert len(scores) == len(texts)"}
@@ -175,7 +180,7 @@ def deterministic(bench: RewardBench) -> None:
         before = copy.deepcopy(bench.subject)
         first = bench.judged(task, texts)
         again = bench.judged(task, texts)
-        fresh = judge(before, rollouts_of(bench.dialect, task, texts))
+        fresh = Judge(before)(rollouts_of(bench.dialect, task, texts))
         for text, *verdicts in zip(texts, first, again, fresh, strict=True):
             if any(verdict != verdicts[0] for verdict in verdicts):
                 shown = ", ".join(str(verdict.score) for verdict in verdicts)
@@ -247,7 +252,9 @@ def gold_never_beaten(bench: RewardBench) -> None:
 
     bench.for_all(test)
     if not any(judged):
-        message = "the reward abstains from every right completion, so that nothing was checked; give `tasks` of its own"
+        message = (
+            "the reward abstains from every right completion, so that nothing was checked; give `tasks` of its own"
+        )
         bench.broken(message, f"assert {message!r} == ''")
 
 
@@ -367,7 +374,9 @@ def extra_calls_cost(bench: RewardBench) -> None:
                 message = f"one wrong value scores {limit}, a call too many {score}"
                 bench.refuse(message, task, [wrong, text], "assert scores[1] <= scores[0]")
         if drowned is not None and drowned > floor + FLOOD_SHARE * (best - floor) + TOLERANCE:
-            message = f"the right calls among {FLOOD} invented ones score {drowned}; right: {best}, nothing right: {floor}"
+            message = (
+                f"the right calls among {FLOOD} invented ones score {drowned}; right: {best}, nothing right: {floor}"
+            )
             assertion = f"assert scores[1] <= scores[2] + {FLOOD_SHARE} * (scores[0] - scores[2])"
             bench.refuse(message, task, [gold, flood, nothing_right], assertion)
 
@@ -404,8 +413,6 @@ def linear_cost(bench: RewardBench) -> None:
         text, taken, before = slow
         message = f"a text of {len(text)} characters takes {taken:.2f} s of CPU time, a shorter one {before:.3f} s"
         bench.refuse(message, task, [text], "")
-
-
 
 
 LAWS: tuple[Law[Any], ...] = (

@@ -115,23 +115,29 @@ class RewardFailed(CallwrightError):
     """A reward that raised, or broke a rule of its hook; the message ends with the traceback."""
 
 
-def judge(reward: object, rollouts: Rollouts) -> list[Verdict]:
-    """The reward's verdicts, as a run takes them. Raises `RewardFailed` where a run would count a failure."""
-    from callwright import grpo
-    from callwright.hooks import Hooks, Named
+class Judge:
+    """A reward as a run asks it."""
 
-    hooks = Hooks([Named("reward", reward, "reward")], grpo.Defaults("group", 0.2, 0.2, 0.0), "sum")
-    hooks.score(rollouts)
-    verdicts = rollouts.verdicts.pop("reward")
-    rollouts.rewards.pop("reward")
-    if hooks.failures:
-        raise RewardFailed(hooks.failures["reward"][1])
-    return verdicts
+    def __init__(self, reward: object) -> None:
+        from callwright import grpo
+        from callwright.hooks import Hooks, Named
+
+        self.hooks = Hooks([Named("reward", reward, "reward")], grpo.Defaults("group", 0.2, 0.2, 0.0), "sum")
+
+    def __call__(self, rollouts: Rollouts) -> list[Verdict]:
+        """The verdicts. Raises `RewardFailed` where a run would count a failure."""
+        self.hooks.failures.clear()
+        self.hooks.score(rollouts)
+        verdicts = rollouts.verdicts.pop("reward")
+        rollouts.rewards.pop("reward")
+        if self.hooks.failures:
+            raise RewardFailed(self.hooks.failures["reward"][1])
+        return verdicts
 
 
 def verdicts_of(reward: object, dialect: Dialect, tasks: Task | Sequence[Task], texts: Iterable[str]) -> list[Verdict]:
     """What a reward says of completions, one verdict per text. Raises `RewardFailed` for an exception inside it."""
-    return judge(reward, rollouts_of(dialect, tasks, texts))
+    return Judge(reward)(rollouts_of(dialect, tasks, texts))
 
 
 def scores_of(

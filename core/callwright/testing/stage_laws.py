@@ -114,8 +114,7 @@ def idempotent(bench: StageBench) -> None:
         again = _applied(bench, kept)
         if again != kept:
             assertion = (
-                "kept = [r for r in results if isinstance(r, Task)]\n"
-                f"assert list({bench.source}.apply(kept)) == kept"
+                f"kept = [r for r in results if isinstance(r, Task)]\nassert list({bench.source}.apply(kept)) == kept"
             )
             bench.broken("applied again, the stage changes or drops what it kept", _test(bench, tasks, assertion))
 

@@ -17,7 +17,19 @@ from callwright.types import JSON, Answer, Call, Dialect, ExpectedCall, Task, To
 Draw = Callable[[SearchStrategy[Any]], Any]
 
 _VERBS = ("get", "find", "set", "book", "plan", "send")
-_FRAGMENTS = ("<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "</tool_call>", "[", "]", "{", "}", "f(a=1)")
+_FRAGMENTS = (
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "<tool_call>",
+    "</tool_call>",
+    "[",
+    "]",
+    "{",
+    "}",
+    "f(a=1)",
+)
 
 
 @st.composite
