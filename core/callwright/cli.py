@@ -287,7 +287,7 @@ def plugins(
 
 @app.command()
 def check(
-    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="A YAML file.", show_default=False)] = None,
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)] = None,
     overrides: Overrides = None,
     laws: Annotated[
         str | None,
