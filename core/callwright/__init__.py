@@ -1,6 +1,8 @@
 """callwright: train language models to call functions with GRPO, where every reward, exploration strategy, data
 stage, output dialect and engine is a plugin."""
 
+from typing import TYPE_CHECKING, Any
+
 from callwright.hookspecs import hookimpl
 from callwright.types import (
     Answer,
@@ -28,7 +30,20 @@ from callwright.types import (
     Verdict,
 )
 
+if TYPE_CHECKING:
+    from callwright.bridge import trl_dataset, trl_reward, trl_rewards
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The bridge to TRL reads recipes; it is loaded by those who use it."""
+    if name in ("trl_dataset", "trl_reward", "trl_rewards"):
+        from callwright import bridge
+
+        return getattr(bridge, name)
+    raise AttributeError(f"module 'callwright' has no attribute '{name}'")
+
 
 __all__ = [
     "Answer",
@@ -55,4 +70,7 @@ __all__ = [
     "Tool",
     "Verdict",
     "hookimpl",
+    "trl_dataset",
+    "trl_reward",
+    "trl_rewards",
 ]
