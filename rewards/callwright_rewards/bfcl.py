@@ -8,13 +8,13 @@ exceptions, both where the peer has no verdict to give or gives it unsafely: not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from callwright import CallwrightError
 from callwright.types import JSON
 
 from callwright_rewards.bfcl_decode import Decoded, DecodeError, decode
-from callwright_rewards.bfcl_values import Expected
+from callwright_rewards.bfcl_values import Detail, Expected, message_of
 
 Function = Mapping[str, JSON]
 """A function as BFCL describes it: name, description, and parameters whose types are BFCL's (dict, float, tuple...)."""
@@ -22,19 +22,31 @@ Key = Mapping[str, Mapping[str, Sequence[JSON]]]
 """One expected call: {function name: {argument name: [allowed values]}}; "" among them: may be left out."""
 
 
-@dataclass(slots=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """A verdict. `error_type` is in BFCL's vocabulary, None when valid."""
 
     valid: bool
     error_type: str | None = None
-    message: str = ""
+    detail: Detail = ()
+    """What `message` is made of."""
     call: int | None = None
     """Which call of the reply is at fault, from 0, where it is one."""
     argument: str | None = None
     """Which argument of that call is at fault, where it is one."""
 
+    @property
+    def message(self) -> str:
+        return message_of(self.detail)
 
+
+MAX_REMEMBERED = 1024
+"""Verdicts that a `Checker` keeps, by text: the completions of a group repeat each other."""
+_VALID = CheckResult(True)
+_WRONG_COUNT = {
+    "simple": "simple_function_checker:wrong_count",
+    "multiple": "multiple_function_checker:wrong_count",
+    "parallel": "parallel_function_checker_no_order:wrong_count",
+}
 _UNCOMPARABLE = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError, StopIteration)
 
 
@@ -64,7 +76,7 @@ class Checker:
     The arguments are those of `check`; `functions` and `possible_answer` must not change afterwards.
     """
 
-    __slots__ = ("category", "checker", "functions", "keys", "prepared", "underscore_to_dot")
+    __slots__ = ("functions", "keys", "kind", "prepared", "relevance", "remembered", "underscore_to_dot")
 
     def __init__(
         self,
@@ -78,53 +90,67 @@ class Checker:
             raise CallwrightError(f"category '{category}': only BFCL's Python categories can be checked")
         if possible_answer is None and "relevance" not in category:
             raise CallwrightError(f"category '{category}' needs a possible_answer; only (ir)relevance has none")
-        self.functions, self.category, self.underscore_to_dot = functions, category, underscore_to_dot
+        self.functions, self.underscore_to_dot = functions, underscore_to_dot
         self.keys: Sequence[Key] = possible_answer or ()
         self.prepared: dict[int, _ExpectedCall] = {}
-        if "parallel" in category:
-            self.checker = "parallel_function_checker_no_order"
-        else:
-            self.checker = "multiple_function_checker" if "multiple" in category else "simple_function_checker"
+        self.remembered: dict[str, CheckResult] = {}
+        self.kind = "parallel" if "parallel" in category else "multiple" if "multiple" in category else "simple"
+        self.relevance = None if "relevance" not in category else "irrelevance" not in category
 
     def check(self, reply: str | Decoded) -> CheckResult:
         """Judge a reply. Never raises because of it."""
-        try:
-            calls = decode(reply) if isinstance(reply, str) else reply
-        except DecodeError as error:
-            return self.relevance(0) or CheckResult(False, "ast_decoder:decoder_failed", str(error))
-        well_formed = isinstance(reply, str) or _is_list_of_calls(calls)
-        if result := self.relevance(len(calls) if well_formed else 0):
-            return result
-        if not well_formed:
-            message = "not a list of {name: {argument: value}}"
-            return CheckResult(False, "ast_decoder:decoder_wrong_output_format", message)
-        try:
-            return self.check_calls(calls)
-        except _UNCOMPARABLE as error:
-            message = f"the reply cannot be compared with this key ({type(error).__name__}: {error})"
-            return CheckResult(False, "simple_function_checker:unclear", message)
+        if not isinstance(reply, str):
+            return self.check_decoded(reply)
+        result = self.remembered.get(reply)
+        if result is None:
+            if len(self.remembered) >= MAX_REMEMBERED:
+                self.remembered.clear()
+            result = self.remembered[reply] = self.check_text(reply)
+        return result
 
-    def relevance(self, calls: int) -> CheckResult | None:
-        """The verdict of the categories that ask only whether there is a call; None for all others."""
-        if "relevance" not in self.category:
-            return None
-        if "irrelevance" in self.category:
-            if calls == 0:
-                return CheckResult(True)
-            return CheckResult(False, "irrelevance_error:decoder_success", "a call, where no function fits", 0)
-        return CheckResult(True) if calls else CheckResult(False, "relevance_error:decoder_failed", "no readable call")
+    def check_text(self, reply: str) -> CheckResult:
+        try:
+            calls = decode(reply)
+        except DecodeError as error:
+            if self.relevance is not None:
+                return self.check_relevance(0)
+            return CheckResult(False, "ast_decoder:decoder_failed", (str(error),))
+        return self.check_calls(calls) if self.relevance is None else self.check_relevance(len(calls))
+
+    def check_decoded(self, calls: Decoded) -> CheckResult:
+        well_formed = _is_list_of_calls(calls)
+        if self.relevance is not None:
+            return self.check_relevance(len(calls) if well_formed else 0)
+        if not well_formed:
+            error_type = "ast_decoder:decoder_wrong_output_format"
+            return CheckResult(False, error_type, ("not a list of {{name: {{argument: value}}}}",))
+        return self.check_calls(calls)
 
     def check_calls(self, calls: Decoded) -> CheckResult:
-        parallel, simple = self.checker.startswith("parallel"), self.checker.startswith("simple")
-        expected = 1 if simple else len(self.keys)
+        try:
+            return self.compare(calls)
+        except _UNCOMPARABLE as error:
+            detail = ("the reply cannot be compared with this key ({})", error)
+            return CheckResult(False, "simple_function_checker:unclear", detail)
+
+    def check_relevance(self, calls: int) -> CheckResult:
+        """The categories that ask only whether there is a call: `relevance` is whether there should be one."""
+        if bool(calls) is self.relevance:
+            return _VALID
+        if self.relevance:
+            return CheckResult(False, "relevance_error:decoder_failed", ("no readable call",))
+        return CheckResult(False, "irrelevance_error:decoder_success", ("a call, where no function fits",), 0)
+
+    def compare(self, calls: Decoded) -> CheckResult:
+        expected = 1 if self.kind == "simple" else len(self.keys)
         if len(calls) != expected:
-            return CheckResult(False, f"{self.checker}:wrong_count", f"{len(calls)} calls instead of {expected}")
-        return self.check_parallel(calls) if parallel else self.expected(0).check(0, calls[0])
+            return CheckResult(False, _WRONG_COUNT[self.kind], ("{} calls instead of {}", len(calls), expected))
+        return self.check_parallel(calls) if self.kind == "parallel" else self.expected(0).check(0, calls[0])
 
     def expected(self, number: int) -> _ExpectedCall:
         if number not in self.prepared:
             key = self.keys[number]
-            function = self.functions[0] if self.checker.startswith("simple") else self.find(next(iter(key)))
+            function = self.functions[0] if self.kind == "simple" else self.find(next(iter(key)))
             self.prepared[number] = _ExpectedCall(function, key, self.underscore_to_dot)
         return self.prepared[number]
 
@@ -149,15 +175,23 @@ class Checker:
                 results.append(result)
             else:
                 return _no_match(number, expected.name, results)
-        return CheckResult(True)
+        return _VALID
 
 
 def _no_match(number: int, name: str, results: Sequence[CheckResult]) -> CheckResult:
     only = results[0] if len(results) == 1 else CheckResult(False)
-    faults = "; ".join(f"call {result.call}: {result.message}" for result in results)
-    message = f"no call left fits expected call {number + 1}, {name}: {faults}"
+    detail = ("no call left fits expected call {}, {}: {}", number + 1, name, _Faults(results))
     error_type = "parallel_function_checker_no_order:cannot_find_match"
-    return CheckResult(False, error_type, message, only.call, only.argument)
+    return CheckResult(False, error_type, detail, only.call, only.argument)
+
+
+class _Faults(tuple[CheckResult, ...]):
+    """What was wrong with each call that was tried."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "; ".join(f"call {result.call}: {result.message}" for result in self)
 
 
 def _is_list_of_calls(calls: object) -> bool:
@@ -179,28 +213,27 @@ class _ExpectedCall:
         self.expected: dict[str, Expected] = {}
 
     def check(self, index: int, call: Mapping[str, Mapping[str, JSON]]) -> CheckResult:
-        name = self.name
-        if name not in call:
-            message = f"{next(iter(call))!r} instead of {name!r}"
-            return CheckResult(False, "simple_function_checker:wrong_func_name", message, index)
-        arguments = call[name]
+        arguments = call.get(self.name)
+        if arguments is None:
+            return self.failed("wrong_func_name", ("{} instead of {}", next(iter(call)), self.name), index)
         for argument in self.required:
             if argument not in arguments:
-                message = f"the argument {argument!r} is missing"
-                return CheckResult(False, "simple_function_checker:missing_required", message, index)
+                return self.failed("missing_required", ("the argument {} is missing", argument), index)
         for argument, value in arguments.items():
             expected = self.expected.get(argument) or self.prepare(argument)
             if expected is None:
-                message = f"the argument {argument!r} is not expected"
-                return CheckResult(False, "simple_function_checker:unexpected_param", message, index, argument)
-            if mismatch := expected.check(value):
-                message = f"{argument}: {mismatch.message}"
-                return CheckResult(False, mismatch.error_type, message, index, argument)
+                return self.failed("unexpected_param", ("the argument {} is not expected", argument), index, argument)
+            mismatch = expected.check(value)
+            if mismatch is not None:
+                return CheckResult(False, *mismatch, index, argument)
         for argument, values in self.allowed.items():
             if argument not in arguments and "" not in values:
-                message = f"the argument {argument!r} is missing: it is optional, but this task needs it"
-                return CheckResult(False, "simple_function_checker:missing_optional", message, index)
-        return CheckResult(True)
+                detail = ("the argument {} is missing: it is optional, but this task needs it", argument)
+                return self.failed("missing_optional", detail, index)
+        return _VALID
+
+    def failed(self, error: str, detail: Detail, index: int, argument: str | None = None) -> CheckResult:
+        return CheckResult(False, f"simple_function_checker:{error}", detail, index, argument)
 
     def prepare(self, argument: str) -> Expected | None:
         if argument not in self.properties or argument not in self.allowed:

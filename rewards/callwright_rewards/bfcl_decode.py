@@ -10,6 +10,7 @@ import ast
 import re
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from callwright.types import JSON
@@ -22,7 +23,11 @@ MAX_CHARACTERS = 100_000
 
 Decoded = list[dict[str, dict[str, JSON]]]
 
-_WARNS = re.compile(r"\\|[0-9]\.?[A-Za-z_]")  # escapes that mean nothing, and numbers that run into a word
+MAX_REMEMBERED = 4096
+"""Values whose reading is kept, by their text: replies to one question share most of theirs."""
+MAX_REMEMBERED_LENGTH = 200
+"""Characters of the longest text that is kept."""
+_RUNS_INTO_WORD = re.compile(r"[0-9][\w.]*(?:and|else|for|if|in|is|not|or)")  # `1if x`: read, with a warning
 
 
 class DecodeError(Exception):
@@ -43,7 +48,24 @@ def decode(text: str) -> Decoded:
     text = text if text.endswith("]") else f"{text}]"
     if text == "[]":
         return []
-    plain = scan(text)
+    try:
+        return _decode(text, Folder())
+    except DecodeError:
+        raise
+    except Exception as error:  # whatever Python's operators raise; the peer, too, calls all of it a failure to decode
+        raise DecodeError(_unreadable(error)) from error
+
+
+def _decode(text: str, folder: Folder) -> Decoded:
+    def read(value: str) -> JSON:
+        kept = len(value) <= MAX_REMEMBERED_LENGTH
+        result, spent, error = _read(value) if kept else _read.__wrapped__(value)
+        if error is not None:
+            raise DecodeError(error)
+        folder.spend(spent)
+        return result
+
+    plain = scan(text, read)
     if plain is not None:
         return plain
     tree = None if is_prose(text) else _parse(text)
@@ -52,19 +74,35 @@ def decode(text: str) -> Decoded:
     nodes = [tree] if isinstance(tree, ast.Call) else getattr(tree, "elts", None)
     if nodes is None or not all(isinstance(node, ast.Call) for node in nodes):
         raise DecodeError("the reply is not a list of calls")
+    return [_call(node, folder) for node in nodes]
+
+
+@lru_cache(MAX_REMEMBERED)
+def _read(value: str) -> tuple[JSON, int, str | None]:
+    """The value of an expression, never to be changed, what of a reply's budget it takes, and why it has none."""
+    folder = Folder()
     try:
-        folder = Folder()
-        return [_call(node, folder) for node in nodes]
-    except Exception as error:  # whatever Python's operators raise; the peer, too, calls all of it a failure to decode
-        raise DecodeError(f"a value cannot be read: {type(error).__name__}") from error
+        tree = _parse(f"({value})")  # in brackets, so that a line feed does not end it
+        return _value(tree, folder), folder.spent, None
+    except Exception as error:
+        return None, folder.spent, _unreadable(error)
+
+
+def forget() -> None:
+    """Drop what is kept of earlier replies; for measurements."""
+    _read.cache_clear()
+
+
+def _unreadable(error: Exception) -> str:
+    return f"a value cannot be read: {type(error).__name__}"
 
 
 def _parse(text: str) -> ast.expr | None:
     """The syntax tree of `text`; None if it is no expression. Never raises, whatever the text."""
     try:
-        if not _WARNS.search(text):
+        if "\\" not in text and not _RUNS_INTO_WORD.search(text):
             return ast.parse(text, mode="eval").body
-        with warnings.catch_warnings():  # not for every reply: it is slow, and its effect is not the thread's alone
+        with warnings.catch_warnings():  # only where there is something to warn of: it is slow, and not thread-safe
             warnings.simplefilter("ignore")
             return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, SystemError):

@@ -24,11 +24,19 @@ _TYPES: dict[str, type] = {
 _IGNORED = str.maketrans("", "", " ,./-_*^")
 
 
+Detail = tuple[Any, ...]
+"""A template and what it is filled with; written out only when somebody reads it, as most verdicts are but counted."""
+
+
+def message_of(detail: Detail) -> str:
+    return str(detail[0]).format(*map(_show, detail[1:])) if detail else ""
+
+
 class Mismatch(NamedTuple):
     """Why a value is not allowed; `error_type` is in BFCL's vocabulary."""
 
     error_type: str
-    message: str
+    detail: Detail
 
 
 class Expected:
@@ -38,7 +46,7 @@ class Expected:
     BFCL does not know.
     """
 
-    __slots__ = ("allowed", "declared", "element", "expected", "key_type", "lists", "strings")
+    __slots__ = ("allowed", "declared", "element", "expected", "key_type", "lists", "scalar", "strings")
 
     def __init__(self, allowed: Sequence[JSON], schema: Mapping[str, JSON]) -> None:
         self.allowed = allowed
@@ -46,11 +54,15 @@ class Expected:
         self.expected = _TYPES[self.declared]
         self.element = _TYPES[schema["items"]["type"]] if self.declared in ("array", "tuple") else None
         self.key_type = _type_of_key(allowed)
+        scalar = type(allowed) is list and self.expected in (str, int, float, bool)
+        self.scalar = self.expected if scalar else None
         self.strings: list[str] | None = None  # folded when first needed: most keys see one kind of value only
         self.lists: list[list[JSON]] | None = None
 
     def check(self, value: JSON) -> Mismatch | None:
         """None if `value` is of the declared type and among the allowed values."""
+        if type(value) is self.scalar and value in self.allowed:
+            return None  # most right values are exactly right
         if self.declared == "tuple" and type(value) is tuple:
             value = list(value)
         if self.declared == "float" and type(value) is int:
@@ -77,16 +89,16 @@ class Expected:
             if self.element is None or _elements_fit(value, self.allowed, self.element):
                 return self.key_type is not None and self.key_type is not self.expected
             if self.key_type is list:
-                message = f"the elements of {_show(value)} should be of type {self.element.__name__}"
-                return Mismatch("type_error:nested", message)
+                return Mismatch("type_error:nested", ("the elements of {} are not all of {}", value, self.element))
         elif self.key_type is not None and type(value) is self.key_type:
             return True
-        message = f"{_show(value)} is {type(value).__name__}, not {self.expected.__name__}"
-        return Mismatch("type_error:simple", message)
+        return Mismatch("type_error:simple", ("{} is of {}, not of {}", value, type(value), self.expected))
 
     def check_string(self, value: str) -> Mismatch | None:
         if self.strings is None:
-            entries = [self.allowed[index] for index in range(len(self.allowed))]  # by index, as the peer does
+            entries = self.allowed
+            if type(entries) is not list:  # by index, as the peer does
+                entries = [entries[index] for index in range(len(entries))]
             self.strings = [_fold(entry) for entry in entries if type(entry) is str]
         if _fold(value) in self.strings:
             return None
@@ -102,7 +114,10 @@ class Expected:
 
 def _type_of_key(allowed: Sequence[JSON]) -> type | None:
     """Type of the first allowed value that is not the mark of an optional argument."""
-    return next((type(entry) for entry in allowed if entry != ""), None)
+    for entry in allowed:
+        if entry != "":
+            return type(entry)
+    return None
 
 
 def _elements_fit(value: Any, allowed: Sequence[JSON], element: type) -> bool:
@@ -127,7 +142,7 @@ def _folded_items(entry: Any) -> list[JSON]:
 
 
 def _check_dict(value: dict[str, JSON], allowed: Sequence[JSON]) -> Mismatch | None:
-    mismatch = Mismatch("dict_checker:unclear", f"{_show(value)}, where the key allows no dict")
+    mismatch = Mismatch("dict_checker:unclear", ("{}, where the key allows no dict", value))
     for index in range(len(allowed)):
         if allowed[index] == "":
             continue
@@ -142,23 +157,23 @@ def _dict_mismatch(value: dict[str, JSON], entry: Mapping[str, Sequence[JSON]]) 
     mismatch = None
     for name, item in value.items():
         if name not in entry:
-            mismatch = Mismatch("value_error:dict_key", f"the dict key {name!r} is not expected")
+            mismatch = Mismatch("value_error:dict_key", ("the dict key {} is not expected", name))
             break
         if _folded(item) not in _folded_items(entry[name]):
-            mismatch = Mismatch("value_error:dict_value", f"{name!r}: {_not_among(item, entry[name])}")
+            mismatch = Mismatch("value_error:dict_value", _not_among(item, entry[name]))
             break
     for name, items in entry.items():
         if name not in value and "" not in items:
-            return Mismatch("value_error:dict_key", f"the dict key {name!r} is missing")
+            return Mismatch("value_error:dict_key", ("the dict key {} is missing", name))
     return mismatch
 
 
 def _check_dicts(value: list[JSON], allowed: Sequence[JSON]) -> Mismatch | None:
-    mismatch = Mismatch("list_dict_checker:unclear", f"{_show(value)}, where the key allows nothing")
+    mismatch = Mismatch("list_dict_checker:unclear", ("{}, where the key allows nothing", value))
     for number in range(len(allowed)):
         entry = allowed[number]
         if len(value) != len(entry):
-            mismatch = Mismatch("value_error:list_dict_count", f"{len(value)} dicts instead of {len(entry)}")
+            mismatch = Mismatch("value_error:list_dict_count", ("{} dicts instead of {}", len(value), len(entry)))
             continue
         for index, item in enumerate(value):
             found = _check_dict(item, [entry[index]])
@@ -172,11 +187,11 @@ def _check_dicts(value: list[JSON], allowed: Sequence[JSON]) -> Mismatch | None:
 
 def _show(value: object, limit: int = 200) -> str:
     try:
-        text = repr(value)
+        text = value.__name__ if isinstance(value, type) else repr(value)
     except ValueError:  # an integer of more digits than Python writes
         return "a huge number"
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
-def _not_among(value: JSON, allowed: Sequence[JSON]) -> str:
-    return f"{_show(value)} is not among the allowed {_show(allowed)}"
+def _not_among(value: JSON, allowed: Sequence[JSON]) -> Detail:
+    return "{} is not among the allowed {}", value, allowed

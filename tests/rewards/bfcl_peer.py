@@ -1,13 +1,16 @@
 """Runs BFCL's own checker, line by line. Start it with the Python of the environment that holds bfcl-eval.
 
 Reads JSON lines `{"reply", "functions", "possible_answer", "category", "underscore_to_dot"}`, where the reply is a text
-or a list of calls; writes, for each, `[valid, error type or null]`, or `["crash", exception]`.
+or a list of calls; writes, for each, `[valid, error type or null]`, or `["crash", exception]`. For a line that holds a
+list of such objects it writes `{"cpu": seconds, "verdicts": [...]}`: the CPU time of judging them all.
 """
 
+import gc
 import json
 import os
 import sys
 import tempfile
+import time
 import types
 import warnings
 
@@ -59,5 +62,13 @@ def load_peer():
 
 if __name__ == "__main__":
     judge = load_peer()
+    gc.freeze()
     for line in sys.stdin:
-        print(json.dumps(judge(json.loads(line))), flush=True)
+        case = json.loads(line)
+        if isinstance(case, list):
+            start = time.process_time()
+            verdicts = [judge(one) for one in case]
+            result = {"cpu": time.process_time() - start, "verdicts": verdicts}
+        else:
+            result = judge(case)
+        print(json.dumps(result), flush=True)

@@ -1,5 +1,6 @@
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from callwright_data.bfcl import CATEGORIES, Bfcl
 from callwright_rewards.bfcl import check
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # the tests share bfcl_replies.py, and so does a benchmark
 PYTHON = ROOT / ".venvs" / "bfcl" / "bin" / "python"
 
 
