@@ -48,7 +48,7 @@ class Hermes(JsonDialect):
                 position = end + len(_CLOSE)
                 tags.append((end, position))
             elif end < len(text):
-                raise Unreadable("text behind the call's JSON")
+                raise Unreadable("text behind the call's JSON", end)
             else:
                 reader.problem(ReasonCode.BAD_FORMAT, f"{_CLOSE} is missing", (end, end))
         if calls:

@@ -58,7 +58,7 @@ class JsonCalls(JsonDialect):
             calls = [call]
         closing = _FENCE_CLOSE.match(text, end)
         if closing is None or ("```" in closing[0]) != (fence is not None):
-            raise Unreadable("text behind the calls")
+            raise Unreadable("text behind the calls", end)
         return calls, []
 
     def write(self, calls: Sequence[Call]) -> str:

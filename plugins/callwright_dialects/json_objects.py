@@ -41,17 +41,18 @@ def read_call(reader: JsonReader, position: int, keys: CallKeys) -> tuple[Call, 
     if keys.nested and nested is not None:
         members, _ = reader.members(nested.value_at[0])
     _report_keys(reader, members, {*keys.name, *keys.arguments, *keys.ignored})
-    name, arguments = _one(members, keys.name), _one(members, keys.arguments)
+    name, arguments = (_one(reader, position, members, names) for names in (keys.name, keys.arguments))
     if not isinstance(name.value, str):
-        raise Unreadable("the function's name is not a text")
+        raise reader.unreadable("the function's name is not a text", name.value_at[0])
     span = reader.span((position, end))
     return Call(name.value, _read_arguments(reader, arguments, keys), span, _inside_quotes(reader, name)), end
 
 
-def _one(members: list[Member], names: tuple[str, ...]) -> Member:
+def _one(reader: JsonReader, position: int, members: list[Member], names: tuple[str, ...]) -> Member:
     found = {member.key: member for member in members if member.key in names}
     if len(found) != 1:
-        raise Unreadable(f"a call has one key {' or '.join(map(repr, names))}, and this has {len(found)}")
+        message = f"a call has one key {' or '.join(map(repr, names))}, and this has {len(found)}"
+        raise reader.unreadable(message, position)
     return next(iter(found.values()))
 
 
@@ -75,7 +76,7 @@ def _read_arguments(reader: JsonReader, member: Member, keys: CallKeys) -> tuple
         inner = reader.inside(member.value, member.value_at)
         arguments, end = read_arguments(inner, inner.skip(0))
         if inner.skip(end) != len(member.value):
-            raise Unreadable("text behind the arguments")
+            raise inner.unreadable("text behind the arguments", end)
         return arguments
     return read_arguments(reader, member.value_at[0])[0]
 
@@ -209,7 +210,7 @@ class JsonDialect(Prompting):
         try:
             found = self.read(text, reader, reader.skip(start))
         except Unreadable as error:
-            return unparsable(text, body, body, str(error))
+            return unparsable(text, body, body if error.at is None else (error.at, end), str(error))
         if found is None:
             return without_calls(text, body, body, "a call that is not written in this format")
         calls, tags = found

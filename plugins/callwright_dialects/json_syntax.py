@@ -79,9 +79,9 @@ class JsonReader:
         try:
             return self._decoder.raw_decode(self.source, position)
         except JSONDecodeError as error:
-            raise Unreadable(f"no JSON: {error.msg} at character {self.span((error.pos, error.pos))[0]}") from None
+            raise self.unreadable(f"no JSON: {error.msg}", error.pos) from None
         except RecursionError:
-            raise Unreadable(f"values nested deeper than {MAX_NESTING}") from None
+            raise self.unreadable(f"values nested deeper than {MAX_NESTING}", position) from None
 
     def settle(self, member: Member) -> JSON:
         """The member's value, with a problem for each fault in it.
@@ -89,7 +89,7 @@ class JsonReader:
         A value with a number beyond the limits is given as its source text; so is in Python syntax.
         """
         if too_deep(member.value):
-            raise Unreadable(f"values nested deeper than {MAX_NESTING}")
+            raise self.unreadable(f"values nested deeper than {MAX_NESTING}", member.value_at[0])
         span = self.span(member.value_at)
         for key in member.repeated:
             self.problem(ReasonCode.UNEXPECTED_ARGUMENT, f"the key {key!r} is given more than once", span)
@@ -101,14 +101,14 @@ class JsonReader:
     def members(self, position: int) -> tuple[list[Member], int]:
         """The members of the object that begins at `position`, one by one, and where the object ends."""
         if not self.source.startswith("{", position):
-            raise Unreadable(f"no JSON object at character {self.span((position, position))[0]}")
+            raise self.unreadable("no JSON object", position)
         members: list[Member] = []
         position = self.skip(position + 1)
         if self.source.startswith("}", position):
             return members, position + 1
         while True:
             if not self.source.startswith('"', position):
-                raise Unreadable(f"no JSON: no key at character {self.span((position, position))[0]}")
+                raise self.unreadable("no JSON: no key", position)
             key, key_end = self.decode(position)
             start = self.skip(self.expect(":", key_end))
             value, end = self.decode(start)
@@ -123,7 +123,7 @@ class JsonReader:
         """The position behind `character`, which may have white space in front of it."""
         position = self.skip(position)
         if not self.source.startswith(character, position):
-            raise Unreadable(f"no JSON: no {character!r} at character {self.span((position, position))[0]}")
+            raise self.unreadable(f"no JSON: no {character!r}", position)
         return position + 1
 
     def inside(self, text: str, at: Span) -> JsonReader:
@@ -135,6 +135,9 @@ class JsonReader:
         if self.places is not None:
             places = [self.places[place] for place in places]
         return JsonReader(text, self.problems, places)
+
+    def unreadable(self, message: str, position: int) -> Unreadable:
+        return Unreadable(message, self.span((position, position))[0])
 
     def problem(self, code: ReasonCode, message: str, span: Span) -> None:
         self.problems.append(Reason(code, message, span))

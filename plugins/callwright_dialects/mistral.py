@@ -72,7 +72,7 @@ class Mistral(JsonDialect):
         else:
             position = self._read_named(text, reader, position, calls, tags)
         if position < len(text):
-            raise Unreadable("text behind the calls")
+            raise Unreadable("text behind the calls", position)
         return calls, tags
 
     def _read_named(self, text: str, reader: JsonReader, position: int, calls: list[Call], tags: list[Span]) -> int:
@@ -81,7 +81,7 @@ class Mistral(JsonDialect):
             name = _NAME.match(text, position)
             marks = _ARGS.match(text, name.end()) if name else None
             if name is None or marks is None:
-                raise Unreadable("no function name")
+                raise Unreadable("no function name", position)
             tags += [marks.span(group) for group in (1, 2) if marks[group]]
             arguments, end = read_arguments(reader, reader.skip(marks.end()))
             calls.append(Call(name[0], arguments, (name.start(), end), name.span()))

@@ -21,14 +21,18 @@ _ATTEMPT = re.compile(
     | \A\s*[\[{]                              # a list or an object that should hold calls
     | <\|?(?:tool|function)_?(?:call|=)       # a format's tag
     | <\|python_tag\|> | \[TOOL_CALLS\]
-    | "(?:name|function|arguments)"\s*:       # a call in JSON
+    | "(?:name|function|arguments|parameters)"\s*:       # a call in JSON
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 
 
 class Unreadable(Exception):
-    """The text is no list of calls in the dialect's format; the message says why."""
+    """The text is no list of calls in the dialect's format; the message says why, `at` where, if that is known."""
+
+    def __init__(self, message: str, at: int | None = None) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 def looks_like_call(text: str) -> Span | None:

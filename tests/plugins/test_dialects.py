@@ -11,6 +11,7 @@ from dialect_replies import CASES, MARKS, NOWHERE, TEXTS, UNMARKED, Writer, call
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")  # of the tests' own literal_eval
 every_dialect = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 THINKING = {name: case for name, case in CASES.items() if name != "python_calls"}
 

@@ -117,6 +117,22 @@ def test_what_is_an_attempt(dialect, text):
     assert parse.problems[-1].message
 
 
+@pytest.mark.parametrize(
+    ("dialect", "text", "rest"),
+    [
+        (Hermes(), '<tool_call>{"name": "f", "arguments": {"a": x}}</tool_call>', "x}}</tool_call>"),
+        (Hermes(), TAGGED.replace("}<", "} x<"), "x</tool_call>"),
+        (Llama3(), '{"name": "f"}', '{"name": "f"}'),
+        (Mistral(), "[TOOL_CALLS]f[ARGS]1", "1"),
+        (JsonCalls(), '{"name": 1, "arguments": {}}', '1, "arguments": {}}'),
+        (JsonCalls(), '{"name": "f", "arguments": "{\\"a\\" 1}"}', '1}"}'),
+    ],
+)
+def test_an_attempt_is_explained_where_it_fails(dialect, text, rest):
+    (problem,) = dialect.parse(text).problems
+    assert text[slice(*problem.span)] == rest
+
+
 def test_an_empty_list_is_no_call():
     assert JsonCalls().parse("[]").status is ParseStatus.NO_CALL
     assert Mistral().parse("[TOOL_CALLS][]").status is ParseStatus.NO_CALL
