@@ -169,13 +169,13 @@ def columns_of(task: Task) -> dict[str, str | None]:
         "task": task.id,
         "messages": _json(list(task.messages)),
         "tools": _json([tool.to_json() for tool in task.tools]),
-        "answer": None if task.answer is None else task.answer.to_json(),
+        "answer": None if task.answer is None else _json(json.loads(task.answer.to_json())),
         "meta": _json(dict(task.meta)),
     }
 
 
 def _json(value: JSON) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)  # ASCII only: Arrow stores no lone surrogates
 
 
 def _prompt(task: Task, dialect: Dialect, tokenizer: PreTrainedTokenizerBase | None) -> Any:

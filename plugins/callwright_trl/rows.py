@@ -12,9 +12,8 @@ from callwright import CallwrightError, Reason, Rollouts, Task, Verdict
 from callwright.plugins import find
 from callwright.types import JSON
 
-RESERVED = frozenset(
-    "prompt prompts completion completions completion_ids trainer_state log_extra log_metric environments".split()
-)
+_TRLS = ("prompt", "prompts", "completion", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+RESERVED = frozenset((*_TRLS, "environments"))
 """Names of TRL's own arguments: a column of that name would hide one."""
 
 

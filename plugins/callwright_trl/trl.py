@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ class TrlFunction:
 
     def __post_init__(self) -> None:
         loaded: Any = load(self.function)
-        self._function: Callable[..., Any] = loaded() if inspect.isclass(loaded) else loaded
+        self._function: Any = loaded() if inspect.isclass(loaded) else loaded
         if not callable(self._function):
             raise ValueError(f"{self.function} cannot be called")
         if hidden := sorted(RESERVED.intersection(self.columns)):
