@@ -1,9 +1,9 @@
 """Many completions as one row: what they share is encoded once.
 
 A row is a tree of token runs in depth-first order: [what all prompts share, rest of prompt 1, its completions ...,
-rest of prompt 2, ...]. A token attends to its own run up to itself and to all runs above it; positions restart in
-every run where the run above ended. Log-probabilities, entropy and gradients are those of padded rows, for a fraction
-of the tokens.
+rest of prompt 2, ...], where completions that begin alike share that beginning too. A token attends to its own run up
+to itself and to all runs above it; positions restart in every run where the run above ended. Log-probabilities, entropy
+and gradients are those of padded rows, for a fraction of the tokens.
 
 `callwright` is registered as an attention implementation of transformers; the tree reaches it as a keyword of the
 model's forward. On a CPU the tree is cut into rectangles that each run in the fused kernel, so that no mask exists; on
@@ -29,6 +29,8 @@ Block = tuple[int, int, int, int, bool]
 
 SHORTEST_SHARED_PREFIX = 16
 """Tokens that prompts must share before sharing them is worth a run of its own."""
+FEWEST_SHARED_TOKENS = 4
+"""Tokens that completions must save by sharing a beginning before it is worth a run of its own."""
 LOGITS_PER_CHUNK = 2**24
 """Elements of the largest logits tensor held at once: 64 MiB in float32."""
 
@@ -276,19 +278,42 @@ class BlockAttention(torch.autograd.Function):
         return grads[0].to(query.dtype), grads[1].to(key.dtype), grads[2].to(value.dtype), None, None
 
 
+def agreement(first: Sequence[object], second: Sequence[object]) -> int:
+    """Length of the common beginning."""
+    differ = (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differ, min(len(first), len(second)))
+
+
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Length of the prefix that all prompts share, less one token at least; 0 if not worth sharing."""
-    first, last = (
-        min(map(tuple, prompts)),
-        max(map(tuple, prompts)),
-    )
-    length = 0
-    for a, b in zip(first, last, strict=False):
-        if a != b:
-            break
-        length += 1
+    length = agreement(min(map(tuple, prompts)), max(map(tuple, prompts)))
     length = min(length, min(len(p) for p in prompts) - 1)
     return length if len(prompts) > 1 and length >= SHORTEST_SHARED_PREFIX else 0
+
+
+Branch = tuple[list[int], int]
+"""The tokens of a completion that need a place in the row, and the completion's row in the batch."""
+
+
+def add_branches(tree: Tree, branches: Sequence[Branch], parent: int, done: int, index: Tensor) -> None:
+    """Add sorted completions below `parent`, whose first `done` tokens stand above already; what some of them begin
+    with alike becomes one run. Sets in `index` (n, T), for every token behind those, the place that predicts it.
+
+    Completions of a group agree for long: a confident policy hardly varies the name of the function.
+    """
+    left = [(tokens, row) for tokens, row in branches if len(tokens) > done]
+    while left:
+        first = left[0][0]
+        shared = [branch for branch in left if branch[0][done] == first[done]]
+        end = agreement(first, shared[-1][0])
+        if (len(shared) - 1) * (end - done) < FEWEST_SHARED_TOKENS:
+            shared, end = shared[:1], len(first)
+        run = tree.add(first[done:end], parent)
+        for _, row in shared:
+            start = tree.runs[run].start
+            index[row, done + 1 : end + 1] = torch.arange(start, start + end - done)
+        add_branches(tree, shared, run, end, index)
+        left = left[len(shared) :]
 
 
 def prompt_tree(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tree, list[int], int]:
@@ -381,13 +406,13 @@ class Policy:
         prefix = shared_prefix(distinct)
         top = tree.add(distinct[0][:prefix]) if prefix else -1
         index = torch.zeros(completions.shape, dtype=torch.long)
+        tokens = completions.tolist()
         for prompt, rows in by_prompt.items():
             own = tree.add(prompt[prefix:], top)
-            for row in rows:
-                # The last token predicts nothing that is scored, so it needs no place in the row.
-                run = tree.runs[tree.add(completions[row, : max(0, lengths[row] - 1)].tolist(), own)]
-                index[row, 0] = tree.runs[own].end - 1
-                index[row, 1 : lengths[row]] = torch.arange(run.start, run.end)
+            index[rows, 0] = tree.runs[own].end - 1
+            # The last token predicts nothing that is scored, so it needs no place in the row.
+            branches = sorted((tokens[row][: max(0, lengths[row] - 1)], row) for row in rows)
+            add_branches(tree, branches, own, 0, index)
         output = self.hidden(tree.inputs(), "callwright", callwright_layout=tree, use_cache=False)
         return output.last_hidden_state[0], index.to(completions.device)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from callwright.packing import agreement
 from callwright.sampling import Generation
 from callwright.types import Call, CallwrightError, Dialect, Parse, Rollouts, Segment, Span, Task
 
@@ -76,19 +77,13 @@ def _spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str, *,
     for token in ids:
         pending.append(token)
         piece = _text(tokenizer, pending)
-        agreed = settled + _agreement(piece, text[settled : settled + len(piece)])
+        agreed = settled + agreement(piece, text[settled : settled + len(piece)])
         start, end = end, max(end, agreed)
         spans.append((start, end))
         # A character that is not complete yet shows as a replacement character.
         if in_pieces and piece and agreed == settled + len(piece) and not piece.endswith("\ufffd"):
             settled, pending = agreed, []
     return spans
-
-
-def _agreement(first: str, second: str) -> int:
-    """Length of the common beginning."""
-    differ = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-    return next(differ, min(len(first), len(second)))
 
 
 def character_segments(parse: Parse) -> list[int]:

@@ -1,4 +1,5 @@
-"""Generation for GRPO: each prompt is encoded once, its group shares the result, and finished rows leave the batch.
+"""Generation for GRPO: each prompt is encoded once, its group shares the result, rows that have drawn the same tokens
+so far are one, and finished rows leave the batch.
 
 Behaviour log-probabilities (of the distribution that was sampled from), policy log-probabilities and entropy (of the
 distribution at the row's temperature) are taken from the logits that are there anyway, without a second pass.
@@ -357,9 +358,11 @@ def generate(
     active = torch.arange(rows)
     plan = plan.to(policy.device)
     with policy.autocast():  # around all tokens: it casts the weights once and keeps them until its end
-        state = (SharedPrompts if policy.packed else RepeatedPrompts)(policy, prompts, group)
-        logits = state.first_logits
+        # Rows of a group are one until they draw different tokens: the model sees each distinct beginning once.
+        state = (SharedPrompts if policy.packed else RepeatedPrompts)(policy, prompts, torch.arange(len(prompts)))
+        distinct, place = state.first_logits, group.to(policy.device)
         for position in range(max_new_tokens):
+            logits = distinct[place]
             here = active.to(logits.device)
             if plan.greedy:
                 chosen = logits.argmax(-1)
@@ -388,9 +391,11 @@ def generate(
             active = active[going]
             if not len(active) or position + 1 == max_new_tokens:
                 break
-            if len(going) < len(ended):
-                state.keep(going.to(logits.device))
-            logits = state.step(chosen[going.to(chosen.device)])
+            going = going.to(logits.device)
+            beginnings, place = torch.unique(torch.stack([place[going], chosen[going]], 1), dim=0, return_inverse=True)
+            if not torch.equal(beginnings[:, 0], torch.arange(len(distinct), device=logits.device)):
+                state.keep(beginnings[:, 0])
+            distinct = state.step(beginnings[:, 1])
     longest = max(len(row) for row in tokens)
     ids = torch.tensor([row + [end_ids[0]] * (longest - len(row)) for row in tokens])
     mask = torch.arange(longest) < torch.tensor([len(row) for row in tokens])[:, None]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from callwright.packing import LOGITS_PER_CHUNK, Policy, Tree, shared_prefix
+from callwright.packing import FEWEST_SHARED_TOKENS, LOGITS_PER_CHUNK, Policy, Tree, add_branches, shared_prefix
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -17,14 +17,18 @@ TOKENS = st.integers(3, 258)
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts that may share a beginning, and one to four completions for each, of any length down to none."""
+    """Prompts that may share a beginning, and one to four completions for each, of any length down to none.
+
+    Half of the batches draw completions from two tokens, so that those of a prompt begin alike, or are equal.
+    """
+    tokens = draw(st.sampled_from([TOKENS, st.integers(3, 4)]))
     beginning = draw(st.lists(TOKENS, max_size=40))
     prompts, completions = [], []
     for _ in range(draw(st.integers(1, 3))):
         prompt = beginning + draw(st.lists(TOKENS, min_size=1, max_size=12))
         for _ in range(draw(st.integers(1, 4))):
             prompts.append(prompt)
-            completions.append(draw(st.lists(TOKENS, max_size=9)))
+            completions.append(draw(st.lists(tokens, max_size=12)))
     order = draw(st.permutations(range(len(prompts))))
     return [prompts[i] for i in order], [completions[i] for i in order]
 
@@ -63,6 +67,28 @@ def test_packed_equals_padded(
     for name, gradient in expected[2].items():
         difference = (found[2][name] - gradient).norm()
         assert difference <= 1e-4 * gradient.norm() + 1e-5, name
+
+
+@given(completions=st.lists(st.lists(st.integers(3, 4), min_size=1, max_size=14), min_size=1, max_size=8))
+def test_what_completions_begin_with_alike_is_encoded_once(completions: list[list[int]]) -> None:
+    """Every token is predicted from the place of the one before it, and behind its own completion's tokens only."""
+    tree = Tree()
+    prompt = tree.add([1, 1, 2])
+    index = torch.zeros(len(completions), max(map(len, completions)), dtype=torch.long)
+    index[:, 0] = tree.runs[prompt].end - 1
+    add_branches(tree, sorted((c[:-1], row) for row, c in enumerate(completions)), prompt, 0, index)
+    visible, positions = tree.dense_mask(None), tree.inputs()["position_ids"][0]
+    for row, completion in enumerate(completions):
+        places = index[row, : len(completion)]
+        assert [tree.ids[p] for p in places[1:]] == completion[:-1]
+        assert positions[places].tolist() == list(range(2, 2 + len(completion)))
+        assert [tree.ids[p] for p in visible[places[-1]].nonzero().squeeze(1)] == [1, 1, 2, *completion[:-1]]
+    distinct = {tuple(c[:end]) for c in completions for end in range(1, len(c))}
+    separately = sum(len(c) - 1 for c in completions)
+    # Sharing fewer tokens than FEWEST_SHARED_TOKENS is not worth a run, once for each way in which completions part.
+    assert (
+        len(distinct) <= len(tree.ids) - 3 <= min(separately, len(distinct) + FEWEST_SHARED_TOKENS * len(completions))
+    )
 
 
 def test_gradient_checkpointing_changes_no_gradient(tiny_model: Callable[..., torch.nn.Module]) -> None:

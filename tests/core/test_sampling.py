@@ -51,6 +51,36 @@ def test_policy_logps_and_entropy_are_those_of_the_training_pass(
 
 
 @pytest.mark.parametrize("packed", [True, False])
+def test_rows_that_drew_the_same_tokens_are_one(
+    packed: bool, tiny_model: Callable[..., Any], tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tokens to choose from: 24 rows of three prompts are at most 6 after the first token, and 12 after two."""
+    policy, group = Policy(tiny_model(), packed=packed), torch.arange(3).repeat_interleave(8)
+    hidden, widths = policy.hidden, []
+
+    def watched(inputs: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:
+        widths.append(inputs["input_ids"].shape[0])
+        return hidden(inputs, *arguments, **keywords)
+
+    monkeypatch.setattr(policy, "hidden", watched)
+    plan = SamplingPlan(torch.ones(24), top_k=torch.full((24,), 2))
+    drawn = run(policy, tiny_tokenizer, group=group, plan=plan)
+    beginnings = [
+        {
+            (g, tuple(ids[:end]))
+            for g, ids, n in zip(group.tolist(), drawn.ids.tolist(), drawn.mask.sum(1), strict=True)
+            if n > end
+        }
+        for end in range(1, drawn.ids.shape[1])
+    ]
+    assert widths[1:] == [len(distinct) for distinct in beginnings if distinct]
+    policy.packed = False
+    with torch.no_grad():
+        logps, _ = policy.score([PROMPTS[g] for g in group.tolist()], drawn.ids, drawn.mask, torch.ones(24))
+    torch.testing.assert_close(drawn.policy_logps, logps, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("packed", [True, False])
 def test_generation_takes_the_precision_of_the_training_pass(
     packed: bool, tiny_model: Callable[..., Any], tiny_tokenizer: Any
 ) -> None:
