@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.text import Text
 
 from callwright import CallwrightError, Task, __version__
-from callwright.display import make_display, safe
+from callwright.display import make_display, safe, scoring_progress
 from callwright.tables import print_evaluation, print_plugins, print_run
 
 if TYPE_CHECKING:
     from callwright.recipe import Components, Recipe
+    from callwright.score_rows import Row
 
 HELP = """Train language models to call functions with GRPO. Every reward, exploration strategy, data source and
 output format is a plugin, and a recipe, a YAML file, names those of a run."""
@@ -258,6 +259,78 @@ def _write_json(path: Path, value: Mapping[str, object]) -> None:
         path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise CallwrightError(f"--json: cannot write {path}: {error.strerror}") from error
+
+
+# ---------------------------------------------------------------------------------------------------- score
+
+
+@app.command()
+def score(
+    completions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="COMPLETIONS", help="JSON lines, parquet as a run writes it, or a run folder.", show_default=False
+        ),
+    ],
+    overrides: Overrides = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Whose rewards. Default: the run folder's recipe.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="Write scores, reasons and spans here: .jsonl or .parquet.", show_default=False
+        ),
+    ] = None,
+    explain: Annotated[
+        int | None, typer.Option(min=1, metavar="ROW", help="Show one row and what is wrong where.", show_default=False)
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another recipe: show which rows it judges differently.", show_default=False)
+    ] = None,
+) -> None:
+    """Score completions from a file, without a model, and show how the rewards judge them.
+
+    A line holds `completion`, and `id` (of a task of the recipe's source) or question, tools and answer. Strange rows
+    are those on which a reward failed, the rewards disagree, or the reason is rare.
+    """
+    from callwright.recipe import build, load_recipe
+    from callwright.score import recipe_of, rows_of, score_rows, write_scores
+    from callwright.score_view import print_changes, print_explanation, print_scores
+
+    path = recipe or recipe_of(completions)
+    if path is None:
+        raise CallwrightError(f"{completions} is not in a run folder, which would hold a recipe; write --recipe FILE")
+    settings = load_recipe(path, overrides or [])
+    components = build(settings)
+    rows = rows_of(completions, settings, components)
+    console = Console()
+    if explain is not None:
+        rows = _rows_to_explain(rows, explain)
+    with scoring_progress(console) as progress:
+        scored = score_rows(rows, settings, components, progress("score"))
+        if against is not None:
+            other = load_recipe(against, [])
+            judged_by_the_other = score_rows(rows, other, build(other), progress("score with the other recipe"))
+    if explain is not None:
+        print_explanation(console, next(one for one in scored if one.row.number == explain))
+    else:
+        print_scores(console, scored)
+    if against is not None:
+        print_changes(console, scored, judged_by_the_other)
+    if out is not None:
+        write_scores(scored, out)
+        console.print(Text(f"scores with spans: {safe(str(out))}"), soft_wrap=True)
+
+
+def _rows_to_explain(rows: list[Row], number: int) -> list[Row]:
+    """The row and those of its group: rewards may compare them."""
+    asked = next((row for row in rows if row.number == number), None)
+    if asked is None:
+        raise CallwrightError(
+            f"--explain {number}: there is no such row; rows are {rows[0].number} to {rows[-1].number}"
+        )
+    return [row for row in rows if (row.step, row.group) == (asked.step, asked.group)]
 
 
 # ------------------------------------------------------------------------------------------- plugins, check

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -79,7 +80,11 @@ class Display(Protocol):
 
 def make_display(console: Console) -> Display:
     """Live on an interactive terminal, else plain lines: also in a pipe whose user forces colours."""
-    return LiveDisplay(console) if console.is_interactive and console.file.isatty() else PlainDisplay(console)
+    return LiveDisplay(console) if _live(console) else PlainDisplay(console)
+
+
+def _live(console: Console) -> bool:
+    return console.is_interactive and console.file.isatty()
 
 
 class SilentDisplay:
@@ -193,6 +198,19 @@ class LiveDisplay:
             yield Text("  ".join(metric_texts(self._latest)))
         if self._phase_name:
             yield self._phases
+
+
+@contextmanager
+def scoring_progress(console: Console) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Makes a report of (done, total) for a named piece of work: a bar on a terminal, nothing in a pipe."""
+    columns = (TextColumn("{task.description}", style="dim"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not _live(console)) as bars:
+
+        def begin(name: str) -> Callable[[int, int], None]:
+            task = bars.add_task(name, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield begin
 
 
 # ------------------------------------------------------------------------------------------------ words and figures

@@ -39,7 +39,7 @@ class LightRollouts(Rollouts):
         arrays: Mapping[str, Any],
         prompt_ids: Sequence[list[int]] | None = None,
     ) -> None:
-        self.arrays = {name: value if value is None else numpy.asarray(value) for name, value in arrays.items()}
+        self.arrays: dict[str, Any] = {k: v if v is None else numpy.asarray(v) for k, v in arrays.items()}
         self._tensors: dict[str, Tensor | None] = {}
         self.step, self.tasks, self.texts, self.parses = step, list(tasks), list(texts), list(parses)
         self.prompt_ids = [[] for _ in texts] if prompt_ids is None else list(prompt_ids)

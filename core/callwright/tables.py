@@ -25,7 +25,7 @@ def print_run(console: Console, result: RunResult) -> None:
     """What a training run achieved, how long it took, and where its files are."""
     results = (result.before, result.after)
     if any(results):
-        table = _table("held-out rows", _right("before"), _right("after"))
+        table = plain_table("held-out rows", right("before"), right("after"))
         table.add_row("accuracy", *(f"{r.accuracy:.1%}" if r else "-" for r in results), style="bold")
         for code in _by_frequency([r.reasons for r in results if r]):
             table.add_row(Text(safe(code)), *(str(r.reasons.get(code, 0)) if r else "-" for r in results))
@@ -40,12 +40,12 @@ def print_run(console: Console, result: RunResult) -> None:
 
 def print_evaluation(console: Console, result: EvalResult) -> None:
     """Accuracy by category, and how often each reason came first."""
-    table = _table("category", _right("rows"), _right("correct"))
+    table = plain_table("category", right("rows"), right("correct"))
     for name, (rows, accuracy) in result.by_category.items():
         table.add_row(Text(safe(name)), str(rows), f"{accuracy:.1%}")
     table.add_row("all", str(result.rows), f"{result.accuracy:.1%}", style="bold")
     console.print(table)
-    table = _table("reason", _right("rows"))
+    table = plain_table("reason", right("rows"))
     for code in _by_frequency([result.reasons]):
         table.add_row(Text(safe(code)), str(result.reasons[code]))
     console.print(table)
@@ -59,7 +59,7 @@ def print_plugins(console: Console, rows: Sequence[Mapping[str, str | None]]) ->
     if not console.is_terminal:
         console.width = WIDTH_OF_A_FILE
     names = ("kind", "name", "distribution", "version")
-    table = _table(*(Column(name, no_wrap=True) for name in names), "description")
+    table = plain_table(*(Column(name, no_wrap=True) for name in names), "description")
     for row in rows:
         last = Text("broken, see below", style="bold red") if row["error"] else Text(safe(row["description"] or ""))
         table.add_row(*(Text(safe(row[name] or "")) for name in names), last)
@@ -70,11 +70,11 @@ def print_plugins(console: Console, rows: Sequence[Mapping[str, str | None]]) ->
             console.print(Text.assemble((safe(title), "bold red"), safe(row["error"])), soft_wrap=True)
 
 
-def _table(*columns: str | Column) -> Table:
+def plain_table(*columns: str | Column) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _right(name: str) -> Column:
+def right(name: str) -> Column:
     return Column(name, justify="right")
 
 

@@ -40,6 +40,14 @@ class Jsonl:
             raise CallwrightError(f"data file not found: {path.absolute()}")
         return _tasks(path)
 
+    @staticmethod
+    def task(fields: Mapping[str, JSON], place: str, row: int, default_id: str) -> Task:
+        """The task of one line that is parsed already; fields that are not listed above are passed over.
+
+        place, row: of the line, for errors. Raises `RowError`.
+        """
+        return _Row(place, row).task({name: fields[name] for name in _FIELDS if name in fields}, default_id)
+
 
 def _tasks(path: Path) -> Iterator[Task]:
     first_line: dict[str, int] = {}
