@@ -285,6 +285,10 @@ class TrainConfig(_Part):
     """The learning rate after the warm-up: it stays, or falls to 0 at the last step."""
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's."""
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's memory of gradients: of about 1 / (1 - this) steps. Short runs want a short one."""
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    """AdamW's memory of squared gradients."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Longer gradients are cut to this L2 norm."""
     passes: int = Field(default=1, gt=0)

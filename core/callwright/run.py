@@ -118,6 +118,7 @@ class _Run:
             optimizer=torch.optim.AdamW(
                 [p for p in loaded.model.parameters() if p.requires_grad],
                 lr=train.learning_rate,
+                betas=(train.adam_beta1, train.adam_beta2),
                 weight_decay=train.weight_decay,
                 fused=True,
             ),
