@@ -101,8 +101,16 @@ def score(rollouts: Rollouts) -> Sequence[Verdict] | None:
 
     rollouts: texts, parses, tasks, token ids, log-probabilities, entropy and segments are there; rewards are not yet.
 
-    Returns one `Verdict` per row (N), in order. A score must be finite; abstain with `Verdict.abstain`. An exception
-    makes the rows of this reward failed: they leave their groups, are counted and shown, and are never a zero.
+    Returns one `Verdict` per row (N), in order. A score must be finite; abstain with `Verdict.abstain`. An exception,
+    a wrong number of verdicts and what is no verdict make rows of this reward failed, and so does a verdict that is
+    `Verdict.failed`. Failed rows are counted and shown, and never a zero: they leave their groups, unless the recipe
+    gives the reward an `on_failure`.
+
+    `rollouts.group_ids` says which rows are siblings; all rewards share `rollouts.parses`. It may be an `async def`:
+    all asynchronous rewards of a step run together on one event loop, the same one in every step. (A plain method that
+    returns something to await says so by an attribute `asynchronous = True`.) A reward with `isolate` in the recipe
+    is built once more in a worker process and sees only a part of the rows there. A reward may also have
+    `take_metrics()`, which returns numbers by name; they appear in the step's metrics as `metric/REWARD/NAME`.
 
     Fold: kept apart by the reward's name, then combined row by row by the recipe's `rewards.combine`.
 
