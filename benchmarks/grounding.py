@@ -2,7 +2,7 @@
 
     python benchmarks/grounding.py                  the half that the rules were not written from
     python benchmarks/grounding.py --half dev       the half that they were
-    python benchmarks/grounding.py --show 40        also lists gold arguments that fail
+    python benchmarks/grounding.py --show 40        also lists failing gold arguments and unnoticed wrong ones
 
 On the tasks of the Berkeley Function Calling Leaderboard that have an answer. Gold: of every argument the first allowed
 value that is not the empty string. Corrupted: the same call with one argument swapped for a plausible wrong value.
@@ -17,7 +17,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from callwright import Argument, Call, Parse, ParseStatus, Task
@@ -101,7 +101,7 @@ class Corruptor:
     names: list[tuple[str, str]]
     names_of: dict[str, list[tuple[str, str]]]
     """By the parameter's name: what a city is swapped for is another city where the category has one."""
-    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    rng: random.Random
 
     def swap(self, gold: Gold) -> JSON:
         """A wrong value, or None if no other is to be had."""
@@ -163,40 +163,61 @@ def alike(a: JSON, b: JSON) -> bool:
 # ------------------------------------------------------------------------------------------------------- measurement
 
 
-def measure(half: str, show: int) -> None:
+@dataclass
+class Count:
+    gold: int = 0
+    invented: int = 0
+    """Gold arguments called invented."""
+    failing: int = 0
+    """Gold arguments called invented or unsupported."""
+    swapped: int = 0
+    noticed: int = 0
+    """Swapped values called invented or unsupported."""
+
+
+@dataclass
+class Measurement:
+    counts: dict[str, Count]
+    """By category, by kind of value, and `all`."""
+    codes: dict[str, int]
+    """Reason codes of the gold arguments."""
+    failures: list[str]
+
+
+def measure(half: str, seed: int = 0) -> Measurement:
     rows = list(golds(half))
-    counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * 5)  # gold: n, invented, fails; wrong: n, fails
+    counts: dict[str, Count] = defaultdict(Count)
     codes: dict[str, int] = defaultdict(int)
-    corruptors = {category: _corruptor([row for row in rows if row.category == category]) for category in WITH_KEY}
+    corruptors = {
+        category: _corruptor([row for row in rows if row.category == category], seed) for category in WITH_KEY
+    }
     grounders: dict[str, Grounder] = {}
-    shown: list[str] = []
+    failures: list[str] = []
     for row in rows:
         grounder = grounders.setdefault(row.task.id, Grounder(row.task))
         right = judge(grounder, row, row.value)
         codes[right.code] += 1
         wrong = corruptors[row.category].swap(row)
         noticed = wrong is not None and judge(grounder, row, wrong).support.fails
-        for place in (row.category, row.kind):
-            for key in ((place, ""), ("all", "")) if place is row.category else ((place, ""),):
-                cell = counts[key]
-                cell[0] += 1
-                cell[1] += right.support is Support.INVENTED
-                cell[2] += right.support.fails
-                cell[3] += wrong is not None
-                cell[4] += noticed
+        for name in ("all", row.category, row.kind):
+            count = counts[name]
+            count.gold += 1
+            count.invented += right.support is Support.INVENTED
+            count.failing += right.support.fails
+            count.swapped += wrong is not None
+            count.noticed += noticed
         if right.support.fails or (wrong is not None and not noticed):
-            shown.append(_line(row, right, wrong, grounder))
-    _print(half, counts, codes)
-    print("\n".join(shown[:show]))
+            failures.append(_line(row, right, wrong, grounder))
+    return Measurement(dict(counts), dict(codes), failures)
 
 
-def _corruptor(rows: list[Gold]) -> Corruptor:
+def _corruptor(rows: list[Gold], seed: int) -> Corruptor:
     names_of: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
         for value in row.value if isinstance(row.value, list) else [row.value]:
             if isinstance(value, str):
                 names_of[row.name].append((row.task.id, value))
-    return Corruptor([name for names in names_of.values() for name in names], names_of)
+    return Corruptor([name for names in names_of.values() for name in names], names_of, random.Random(seed))
 
 
 def _line(row: Gold, right: Grounding, wrong: JSON, grounder: Grounder) -> str:
@@ -210,21 +231,26 @@ def _line(row: Gold, right: Grounding, wrong: JSON, grounder: Grounder) -> str:
     )
 
 
-def _print(half: str, counts: dict[tuple[str, str], list[int]], codes: dict[str, int]) -> None:
+def show(half: str, measurement: Measurement) -> None:
     print(f"half: {half}")
-    print(f"{'':26}{'gold':>6}{'invented':>10}{'failing':>10}{'swapped':>9}{'noticed':>9}")
-    for (name, _), (n, invented, fails, wrong, noticed) in counts.items():
-        share = f"{noticed / wrong:9.1%}" if wrong else f"{'-':>9}"
-        print(f"{name:26}{n:6}{invented / n:10.2%}{fails / n:10.1%}{wrong:9}{share}")
-    print(", ".join(f"{code} {n}" for code, n in sorted(codes.items(), key=lambda item: -item[1])))
+    print(f"{'':24}{'gold':>6}{'invented':>10}{'failing':>10}{'swapped':>9}{'noticed':>9}")
+    kinds = ("string", "integer", "number", "boolean", "enum", "list", "dict", "date", "empty")
+    for name in ("all", *WITH_KEY, *kinds):
+        c = measurement.counts[name]
+        noticed = f"{c.noticed / c.swapped:9.1%}" if c.swapped else f"{'-':>9}"
+        print(f"{name:24}{c.gold:6}{c.invented / c.gold:10.2%}{c.failing / c.gold:10.1%}{c.swapped:9}{noticed}")
+    print(", ".join(f"{code} {n}" for code, n in sorted(measurement.codes.items(), key=lambda item: -item[1])))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=["dev", "held-out"], default="held-out")
     parser.add_argument("--show", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    measure(options.half, options.show)
+    measurement = measure(options.half, options.seed)
+    show(options.half, measurement)
+    print("\n".join(measurement.failures[: options.show]))
 
 
 if __name__ == "__main__":

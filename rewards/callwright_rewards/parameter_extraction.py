@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from callwright import Call, Parse, ParseStatus, Reason, ReasonCode, Rollouts, Task, Verdict, hookimpl
 
 from callwright_rewards.grounding.admission import find_admission
-from callwright_rewards.grounding.grounder import Grounder
+from callwright_rewards.grounding.grounder import Grounder, as_text
 from callwright_rewards.grounding.support import Grounding, GroundingCode, Stated, Support
 
 
@@ -99,14 +99,9 @@ def _share(grounder: Grounder, calls: Sequence[Call], groundings: Sequence[Groun
 
 
 def _identity(call: Call, groundings: Sequence[Grounding]) -> tuple[str, frozenset[tuple[str | None, str, str]]]:
-    return call.name, frozenset((one.parameter, type(one.value).__name__, _written(one)) for one in groundings)
-
-
-def _written(grounding: Grounding) -> str:
-    try:
-        return repr(grounding.value)
-    except ValueError:  # an integer of more digits than Python writes
-        return str(grounding.span)
+    return call.name, frozenset(
+        (one.parameter, type(one.value).__name__, as_text(one.value) or str(one.span)) for one in groundings
+    )
 
 
 def _reasons(grounding: Grounding) -> list[Reason]:

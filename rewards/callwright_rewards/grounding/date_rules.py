@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from callwright.types import Span
 
@@ -18,29 +18,40 @@ _END_OF_DAY = frozenset({0, 23 * 60 + 59})
 
 
 def date(q: Question) -> Found | None:
-    """One or more dates, and nothing else but times: each agrees with a date of the conversation."""
-    own = days_in(q.value)
-    if not own or not only_date_words(q.value):
+    """Dates, perhaps with times, and nothing else: each agrees with a date of the conversation.
+
+    A part that the conversation leaves out, mostly the year, may be filled in.
+    """
+    return _dates(q, _agreeing)
+
+
+def relative_date(q: Question) -> Found | None:
+    """`tomorrow`, `next Friday` and the like, where the conversation also says which day today is."""
+    return _dates(q, lambda text, readings: _agreeing(text, readings) or _relative_day(text, readings))
+
+
+def _dates(q: Question, place: Callable[[TextIndex, list[Day]], Span | None]) -> Found | None:
+    own = days_in(q.value) if only_date_words(q.value) else []
+    if not own:
         return None
-    places = [
-        _agreeing(q.text, [day for day in own if day.span == span]) for span in dict.fromkeys(d.span for d in own)
-    ]
-    rest = "".join(c if not any(d.span[0] <= i < d.span[1] for d in own) else " " for i, c in enumerate(q.value))
-    places += [_clock_place(q.text, clock, midnight=True) for clock in clocks_in(rest)]
+    spans = list(dict.fromkeys(day.span for day in own))
+    places = [place(q.text, [day for day in own if day.span == span]) for span in spans]
+    rest = list(q.value)
+    for start, end in spans:
+        rest[start:end] = " " * (end - start)
+    places += [_clock_place(q.text, clock, midnight=True) for clock in clocks_in("".join(rest))]
     return all_or_none(places)
 
 
 def _agreeing(text: TextIndex, readings: list[Day]) -> Span | None:
-    """A year that the conversation leaves out may be filled in, if only one way is left to read day and month."""
     for reading in readings:
         for day in text.days:
             if reading.agrees(day) and (reading.day is None or day.day is not None):
                 return day.span
-    return _relative_day(text, readings)
+    return None
 
 
 def _relative_day(text: TextIndex, readings: list[Day]) -> Span | None:
-    """`tomorrow`, where the conversation also says which day today is."""
     dates = [known for reading in readings if (known := _calendar(reading))]
     for today in [known for day in text.days[:20] if (known := _calendar(day))]:
         for other in dates:

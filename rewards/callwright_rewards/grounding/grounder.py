@@ -35,7 +35,7 @@ class Grounder:
     def __init__(self, task: Task) -> None:
         self.conversation = Conversation(task.messages)
         self._tools = {tool.name: tool for tool in task.tools}
-        self._known: dict[tuple[str, str | None, str], Traced] = {}
+        self._known: dict[tuple[str, str, str], Traced] = {}
 
     def ground(self, parse: Parse) -> list[Grounding]:
         budget, thinking = Budget(), Thinking.before_calls(parse)
@@ -56,7 +56,10 @@ class Grounder:
         question = self._question(call, argument, place)
         if question is None:
             return Grounding(number, argument.name, value, Support.INVENTED, Code.UNKNOWN_PARAMETER, span)
-        traced = self._trace(call, question, budget)
+        written = as_text(value)
+        if written is None:
+            return Grounding(number, question.name, value, Support.INVENTED, Code.INVENTED, span)
+        traced = self._trace((call.name, question.name, written), question, budget)
         stated, at = Stated.NO_THINKING, None
         if thinking is not None:
             stated, at = thinking.says(question) if budget.left > 0 else (Stated.NOT_STATED, None)
@@ -65,11 +68,7 @@ class Grounder:
             number, question.name, value, traced.support, traced.code, span, evidence, question.required, stated, at
         )
 
-    def _trace(self, call: Call, question: Question, budget: Budget) -> Traced:
-        try:
-            key = call.name, question.name, repr(question.value)
-        except ValueError:  # an integer of more digits than Python writes
-            return Traced(Code.INVENTED)
+    def _trace(self, key: tuple[str, str, str], question: Question, budget: Budget) -> Traced:
         if key not in self._known:
             traced = trace(question, budget)
             if budget.left < 0:
@@ -91,6 +90,14 @@ class Grounder:
         schema = properties[name] if isinstance(properties[name], Mapping) else {}
         required = name in required_parameters(tool)
         return Question(argument.value, name, schema, self.conversation, required, frozenset(content_words(tool.name)))
+
+
+def as_text(value: JSON) -> str | None:
+    """None for what Python cannot write: an integer of thousands of digits, a list thousands deep."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def properties_of(tool: Tool) -> Mapping[str, JSON]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from callwright.types import Span
 
 from callwright_rewards.grounding.calendar_dates import days_in
-from callwright_rewards.grounding.date_rules import clock, date, only_date_words
+from callwright_rewards.grounding.date_rules import clock, date, only_date_words, relative_date
 from callwright_rewards.grounding.quantities import Form, quantities_in
 from callwright_rewards.grounding.question import Found, Question, all_or_none
 from callwright_rewards.grounding.spellings import SPELLINGS, STOP_WORDS
@@ -21,11 +21,10 @@ from callwright_rewards.grounding.support import GroundingCode as Code
 from callwright_rewards.grounding.text_index import TextIndex, fold, plain_formula, stem, words_of
 
 Rule = Callable[[Question], Found | None]
-MOST_CHARACTERS = 20_000
+MOST_CHARACTERS = 5_000
 """A longer value is judged by its words only."""
-_SPLIT = re.compile(
-    r"\s*(?:[,;|&+\n]|\s[-\u2013/]\s|\band\b|\bto\b|\bin\b|\bor\b|\bfrom\b|\bat\b|\bof\b|\bfor\b|\bon\b)\s*"
-)
+MOST_PARTS = 16
+_SPLIT = re.compile(r"\s{0,3}(?:[,;|&+\n]|\s[-\u2013/]\s|\b(?:and|to|in|or|from|at|of|for|on)\b)\s{0,3}")
 _SLASH = re.compile(r"[/:=_.()'\"-]+")
 _FORMULA = re.compile(r"[-+*/^=()\d]")
 _OPERATOR = re.compile(r"[*^=+<>]|\d-\d")
@@ -53,7 +52,7 @@ def spacing(q: Question) -> Found | None:
 def number(q: Question) -> Found | None:
     """A string that is one number, perhaps with a unit or a currency, in any format."""
     own = quantities_in(q.value)
-    if not own or len(content_words(q.value)) > 3:
+    if not 0 < len(own) <= MOST_PARTS or len(content_words(q.value)) > 3:
         return None
     places = [_place_of_number(q.text, quantity.value) for quantity in own if quantity.form is not Form.WORDS]
     rest = [word for word in re.findall(r"[^\W\d_]+", q.value.lower()) if word not in STOP_WORDS]
@@ -121,6 +120,7 @@ SIMPLE_RULES: tuple[tuple[Code, Rule], ...] = (
     (Code.SPACING, spacing),
     (Code.SPELLING, spelling),
     (Code.DATE, date),
+    (Code.RELATIVE_DATE, relative_date),
     (Code.TIME, clock),
     (Code.NUMBER_FORMAT, number),
     (Code.WORDS, words),
@@ -134,11 +134,12 @@ def parts(q: Question) -> Found | None:
     value = re.sub(r"\b(\w+)[:=]", lambda label: " , " if label[0] in q.description else label[0], q.value)
     for pattern in (_SPLIT, _SLASH):
         pieces = [piece for piece in pattern.split(value) if piece.strip(" .'\"")]
-        if (1 if value == q.value else 0) < len(pieces) <= 64:
+        if (1 if value == q.value else 0) < len(pieces) <= MOST_PARTS:
             found = _all_found([_simple(replace(q, value=piece.strip(" .'\""))) for piece in pieces])
             if found is not None:
                 return found
-    return all_or_none([_word_place(q.text, word) for word in list(content_words(q.value))[:64]])
+    wanted = content_words(q.value)
+    return all_or_none([_word_place(q.text, word) for word in wanted]) if len(wanted) <= 4 * MOST_PARTS else None
 
 
 def _word_place(text: TextIndex, word: str) -> Span | None:
@@ -176,8 +177,10 @@ def most_words(q: Question) -> Found | None:
 
 def typo(q: Question) -> Found | None:
     """One letter more, less or other in a word of five letters and more; the other words are there."""
-    places = [q.text.stems.get(word) or _misspelled(q.text, word) for word in content_words(q.value)]
-    return all_or_none(places)
+    wanted = content_words(q.value)
+    if len(wanted) > MOST_PARTS:
+        return None
+    return all_or_none([q.text.stems.get(word) or _misspelled(q.text, word) for word in wanted])
 
 
 def _misspelled(text: TextIndex, word: str) -> Span | None:
@@ -200,9 +203,8 @@ STRING_RULES: tuple[tuple[Code, Rule], ...] = (
     (Code.TYPO, typo),
     (Code.MOST_WORDS, most_words),
 )
-_DATE_RULES = tuple(
-    rule for rule in SIMPLE_RULES if rule[0] in (Code.EXACT, Code.CASE, Code.SPACING, Code.DATE, Code.TIME)
-)
+_DATE_CODES = (Code.EXACT, Code.CASE, Code.SPACING, Code.DATE, Code.RELATIVE_DATE, Code.TIME)
+_DATE_RULES = tuple(rule for rule in SIMPLE_RULES if rule[0] in _DATE_CODES)
 _FORMULA_RULES = tuple(rule for rule in SIMPLE_RULES if rule[0] in (Code.EXACT, Code.CASE, Code.FORMULA))
 
 

@@ -15,7 +15,7 @@ from callwright_rewards.grounding.support import Stated
 from callwright_rewards.grounding.text_index import TextIndex, stem, words_of
 from callwright_rewards.grounding.tracing import Budget, trace
 
-MOST_CHARACTERS = 100_000
+MOST_CHARACTERS = 20_000
 """Thinking beyond this is not read."""
 _LITERAL = (
     r"\"[^\"\n]{1,200}\"|'[^'\n]{1,200}'|`[^`\n]{1,200}`|\[[^\]\n]{0,500}\]|(?:true|false|none|null)\b|"

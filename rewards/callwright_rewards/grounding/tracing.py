@@ -25,7 +25,7 @@ from callwright_rewards.grounding.string_rules import MOST_CHARACTERS, find_stri
 from callwright_rewards.grounding.support import GroundingCode as Code
 from callwright_rewards.grounding.support import Support
 
-MOST_VALUES = 1000
+MOST_VALUES = 256
 """Values looked for in one reply; those after them count as invented."""
 MOST_DEPTH = 16
 _FAILING = {
@@ -76,7 +76,9 @@ def trace(q: Question, budget: Budget, depth: int = 0) -> Traced:
         return _worst(_entries(q, q.value), q, budget, depth)
     if q.choices:
         return _choice(q)
-    return _string(q) if isinstance(q.value, str) else _number(q)
+    if isinstance(q.value, str):
+        return _string(q)
+    return _number(q) if isinstance(q.value, int | float) else Traced(Code.INVENTED)
 
 
 def _found(found: tuple[Code, Found] | None, otherwise: Code) -> Traced:
