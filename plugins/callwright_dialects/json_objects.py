@@ -39,6 +39,7 @@ def read_call(reader: JsonReader, position: int, keys: CallKeys) -> tuple[Call, 
     members, end = reader.members(position)
     nested = next((m for m in members if m.key == "function" and isinstance(m.value, dict)), None)
     if keys.nested and nested is not None:
+        _report_keys(reader, members, {"function", *keys.ignored})
         members, _ = reader.members(nested.value_at[0])
     _report_keys(reader, members, {*keys.name, *keys.arguments, *keys.ignored})
     name, arguments = (_one(reader, position, members, names) for names in (keys.name, keys.arguments))

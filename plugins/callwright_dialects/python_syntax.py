@@ -29,7 +29,7 @@ from callwright_dialects.outcomes import (
     without_calls,
 )
 
-_AROUND = "`\n "
+_AROUND = "` \t\r\n"
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _IDENTIFIER = re.compile(r"[^\s=#\\]+")
 
@@ -47,9 +47,9 @@ def parse_expression(text: str) -> ast.expr | None:
 def parse_calls(text: str, start: int, end: int) -> Parse:
     """Read `text[start:end]` as `[f(a=1), g()]`. Spans count from the start of `text`; `body` is `(start, end)`.
 
-    As in BFCL, white space, line feeds and backticks around the list do not matter, and a missing outer bracket is
-    forgiven. Positional arguments, repeated names and values that are no literals are read, each with a problem; such
-    a value is given as its source text.
+    White space and backticks around the list do not matter, and a missing outer bracket is forgiven, as in BFCL (which
+    minds tabs and carriage returns). Positional arguments, repeated names and values that are no literals are read,
+    each with a problem; such a value is given as its source text.
     """
     body = (start, end)
     if end - start > MAX_CHARACTERS:

@@ -185,7 +185,7 @@ def _maybe_thinking(w):
 
 
 def _python_calls(w, calls):
-    around = w.draw(st.text(st.sampled_from("` \n"), max_size=3))
+    around = w.draw(st.text(st.sampled_from("` \t\r\n"), max_size=3))
     return around + w.python_list(calls) + around
 
 
