@@ -52,7 +52,7 @@ def same_name(written, name):
 
 
 @every_dialect
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_render_is_read_back(case, data):
     calls = data.draw(case.calls(TEXTS))
@@ -64,7 +64,7 @@ def test_render_is_read_back(case, data):
 
 
 @every_dialect
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_style_does_not_matter(case, data):
     calls = data.draw(case.calls(UNMARKED))
@@ -103,7 +103,7 @@ def wild_calls(draw):
 
 
 @every_dialect
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(calls=st.lists(wild_calls(), max_size=2))
 @example(calls=[])
 def test_render_refuses_what_would_not_be_read_back(case, calls):
@@ -132,7 +132,7 @@ def damaged(draw, texts):
 
 
 @every_dialect
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_parse_is_total(case, data):
     valid = st.builds(lambda calls: case.write(Writer(data.draw), calls), case.calls(UNMARKED))
@@ -145,7 +145,7 @@ def test_parse_is_total(case, data):
 
 
 @every_dialect
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_call_cut_short_is_no_abstention(case, data):
     text = case.dialect.render(data.draw(case.calls(TEXTS)))
