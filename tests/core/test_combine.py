@@ -156,7 +156,9 @@ def test_gdpo_gives_trls_numbers(tiny_model_folder, tiny_tokenizer, tmp_path):
     trainer._tokenize_prompts = lambda prompts: ([[5]] * len(prompts), None, {})
     trainer._generate_single_turn = lambda *_: ([[6]] * len(columns[0]), None)
 
-    @settings(max_examples=8, phases=[Phase.generate], database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=8, phases=[Phase.generate], database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     @given(size=st.integers(2, 5), count=st.integers(1, 3), data=st.data())
     def compare(size, count, data):
         values = st.one_of(st.none(), st.floats(-2, 2, width=16))

@@ -100,13 +100,14 @@ def make_bandit(
 ) -> Learner:
     """The real `Learner` around a `TablePolicy`; `learner.step(0)` trains.
 
-    tasks: default `toy_tasks()`. replies: what a completion may be; default: the right reply of every task and its
-    first near miss. train: as under `train` in a recipe; default: all tasks in a step, groups of 8, learning rate 0.5.
+    tasks: default the first four of `toy_tasks()`. replies: what a completion may be; default: the right reply of every
+    task and its first near miss. train: as under `train` in a recipe; default: all tasks in a step, groups of 8,
+    learning rate 0.5.
 
     `learner.policy.probabilities(i)` are those of the replies to task i, `learner.tokenizer.replies[1:]` the replies.
     """
     found = plugin("dialect", dialect) if isinstance(dialect, str) else dialect
-    rows = toy_tasks() if tasks is None else list(tasks)
+    rows = toy_tasks()[:4] if tasks is None else list(tasks)
     texts = list(dict.fromkeys(_replies(found, rows) if replies is None else replies))
     settings = {"prompts_per_step": len(rows), "group_size": 8, "max_new_tokens": 2, "learning_rate": 0.5, **train}
     recipe = Recipe.model_validate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -133,7 +134,7 @@ def linear_cost(bench: DialectBench) -> None:
         filled = gold[: len(gold) // 2] + " a" * (length // 2) + gold[len(gold) // 2 :]
         return [*pumped(gold, length), filled, "<think>" + "a" * length, *_opened(gold, length)]
 
-    slow = superlinear(texts, bench.subject.parse)
+    slow = superlinear(texts, lambda text: _parse(bench, text))
     if slow is not None:
         text, taken, before = slow
         message = f"parse takes {taken:.2f} s of CPU time for {len(text)} characters, {before:.3f} s for a shorter text"
@@ -207,7 +208,7 @@ def spans(bench: DialectBench) -> None:
             if not inside[0] <= span[0] <= span[1] <= inside[1]:
                 _refuse(bench, f"the span {span} of {what} is not inside {inside}", text, f"not {what!r}")
         starts = [call.span for call in parse.calls]
-        if any(first[1] > second[0] for first, second in zip(starts, starts[1:], strict=False)):
+        if any(first[1] > second[0] for first, second in itertools.pairwise(starts)):
             _refuse(bench, f"spans of calls overlap or are out of order: {starts}", text, "not parse.calls")
 
     bench.search(_texts(bench), bounded, TEXTS)

@@ -188,7 +188,7 @@ def _differ(first: Any, second: Any) -> str | None:
 # --------------------------------------------------------------------------------------------------------- laws
 
 
-def _for_all(bench: ExplorerBench, test: Callable[[Rollouts, str], None]) -> None:
+def _for_all(bench: ExplorerBench, test: Callable[[Rollouts, str], object]) -> None:
     shapes = st.tuples(
         st.integers(0, 99),
         st.lists(st.integers(1, 4), min_size=1, max_size=4),
@@ -221,7 +221,7 @@ def _answers(bench: ExplorerBench, explorer: object, rollouts: Rollouts, made: s
 
 def contributions(bench: ExplorerBench) -> None:
     """Every hook returns what its specification says: shapes, ranges, finite numbers."""
-    _for_all(bench, lambda rollouts, made: _answers(bench, copy.deepcopy(bench.subject), rollouts, made) and None)
+    _for_all(bench, lambda rollouts, made: _answers(bench, copy.deepcopy(bench.subject), rollouts, made))
 
 
 def deterministic(bench: ExplorerBench) -> None:
@@ -304,7 +304,7 @@ def zero_off_mask(bench: ExplorerBench) -> None:
         given = {"rollouts": rollouts, "base": rollouts.total.nan_to_num(0.5) * 2 - 1}
         delta = method(**{key: given[key] for key in inspect.signature(method).parameters})
         if delta is not None and bool((delta[~rollouts.mask] != 0).any()):
-            lines = f"base = rollouts.total.nan_to_num(0.5) * 2 - 1\ngiven = {{'rollouts': rollouts, 'base': base}}\n"
+            lines = "base = rollouts.total.nan_to_num(0.5) * 2 - 1\ngiven = {'rollouts': rollouts, 'base': base}\n"
             lines += "import inspect\n"
             lines += f"names = inspect.signature(explorer.{name}).parameters\n"
             lines += f"delta = explorer.{name}(**{{name: given[name] for name in names}})\n"

@@ -46,7 +46,7 @@ TEXTS: tuple[str, ...] = (
     "</think><think></answer><answer>",
     "<think><answer>[f()]</answer></think>",
     "\u202e]()f[ \u2028\u2029\x85",
-    "ｆ(ａ=１)",
+    "\uff46(\uff41=\uff11)",
 )
 
 

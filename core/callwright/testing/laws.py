@@ -110,7 +110,7 @@ class Law(Generic[Subject]):
     name: str
     statement: str
     """One sentence that is true of a plugin that keeps the law."""
-    check: Callable[[Bench[Subject]], None]
+    check: Callable[[Any], None]
     """Raises `Counterexample`."""
 
 

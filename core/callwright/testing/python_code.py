@@ -4,13 +4,14 @@ written, to the character."""
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import libcst as cst
 
-from callwright.testing.values import WRONG_WORDS, same_value, wrong_values
+from callwright.testing.values import same_value, wrong_values
 from callwright.types import JSON, Argument, Call, CallwrightError
 
 NEW_CALL = "lookup_zebra(quartz=1)"
@@ -36,7 +37,7 @@ def from_python(source: str) -> list[Call]:
     """
     try:
         tree: Any = ast.parse(source.strip(), mode="eval").body
-        nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
+        nodes: list[Any] = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
         found = [
             call_of(ast.unparse(n.func), {str(k.arg): ast.literal_eval(k.value) for k in n.keywords}) for n in nodes
         ]
@@ -186,7 +187,7 @@ def _without(arguments: Sequence[cst.Arg], leave_out: cst.Arg) -> list[cst.Arg]:
 
 def _swapped(source: Source, call: cst.Call) -> Iterator[Change]:
     arguments = [argument for argument, _ in named(call)]
-    for first, second in zip(arguments, arguments[1:], strict=False):
+    for first, second in itertools.pairwise(arguments):
         if not same_value(literal(first), literal(second)):
             changes = (first, first.with_changes(value=second.value)), (second, second.with_changes(value=first.value))
             yield "swap_values", source.changed(*changes)

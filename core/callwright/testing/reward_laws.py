@@ -36,7 +36,7 @@ from callwright.testing.scoring import (
 )
 from callwright.testing.strategies import completions
 from callwright.testing.toys import fixed_tasks
-from callwright.types import Call, Dialect, Rollouts, Task, Verdict
+from callwright.types import Dialect, Rollouts, Task, Verdict
 
 Scores = list[float | None]
 TOLERANCE = 1e-6
@@ -82,6 +82,7 @@ class RewardBench(Bench[Any]):
         except RewardFailed as error:
             texts = self._smallest(task, rollouts.texts)
             self.refuse(f"the reward failed: {str(error).strip().splitlines()[-1]}", task, texts, "")
+            raise
 
     def _smallest(self, task: Task, texts: Sequence[str]) -> list[str]:
         """One of the texts for which the reward fails by itself, or all of them."""

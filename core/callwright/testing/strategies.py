@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from callwright.testing.mutations import call_of, completion_near_misses
+from callwright.testing.mutations import completion_near_misses
+from callwright.testing.python_code import call_of
 from callwright.testing.scoring import gold_text
 from callwright.testing.values import WORDS, schemas, values
 from callwright.types import JSON, Answer, Call, Dialect, ExpectedCall, Task, Tool
@@ -34,7 +35,7 @@ _FRAGMENTS = (
 
 @st.composite
 def tool_schemas(draw: Draw, max_parameters: int = 4) -> Tool:
-    """A tool with a name, a description and a JSON Schema of up to `max_parameters` arguments, some of them optional."""
+    """A tool with a name, a description and a JSON Schema of up to `max_parameters` arguments, some optional."""
     names = draw(st.lists(st.sampled_from(WORDS), max_size=max_parameters, unique=True))
     properties = {name: {**draw(schemas()), "description": f"The {name}."} for name in names}
     required = [name for name in names if draw(st.booleans())]
@@ -100,10 +101,7 @@ def tasks(draw: Draw, max_tools: int = 3) -> Task:
 
 def task_of(tools: Sequence[Tool], answer: Answer, name: str = "t") -> Task:
     """The task whose question asks, in words, for the calls of `answer`."""
-    if answer.no_call:
-        question = "Hello! How are you today?"
-    else:
-        question = " Then ".join(_asked(call) for call in answer.calls)
+    question = "Hello! How are you today?" if answer.no_call else " Then ".join(_asked(call) for call in answer.calls)
     return Task(name, ({"role": "user", "content": question},), tuple(tools), answer)
 
 
