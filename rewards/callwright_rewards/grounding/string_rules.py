@@ -26,7 +26,7 @@ MOST_CHARACTERS = 5_000
 MOST_PARTS = 16
 _SPLIT = re.compile(r"\s{0,3}(?:[,;|&+\n]|\s[-\u2013/]\s|\b(?:and|to|in|or|from|at|of|for|on)\b)\s{0,3}")
 _SLASH = re.compile(r"[/:=_.()'\"-]+")
-_FORMULA = re.compile(r"[-+*/^=()\d]")
+_FORMULA = re.compile(r"[-+*/^=]")
 _OPERATOR = re.compile(r"[*^=+<>]|\d-\d")
 
 
@@ -110,8 +110,12 @@ def formula(q: Question) -> Found | None:
     if not _FORMULA.search(q.value) or len(q.value) > 500:
         return None
     wanted = plain_formula(re.sub(r"^\s*(?:lambda\s+[\w, ]*:|\w\s*(?:\(\w\))?\s*=)", "", q.value))
-    start = q.text.formula.find(wanted) if len(wanted) > 1 else -1
-    return None if start < 0 else ((0, len(q.text.text)),)
+    whole = rf"(?<![\d.]){re.escape(wanted)}(?![\d^])"
+    if len(wanted) < 2 or re.search(whole, q.text.formula) is None:
+        return None
+    spaced = r"[\s*(){}]{0,4}".join(r"(?:\*\*|\^)" if char == "^" else re.escape(char) for char in wanted)
+    place = re.search(spaced, q.text.lower)
+    return () if place is None else (place.span(),)
 
 
 SIMPLE_RULES: tuple[tuple[Code, Rule], ...] = (
