@@ -14,9 +14,9 @@ from hypothesis.strategies import SearchStrategy
 from callwright.testing.cost import superlinear
 from callwright.testing.hostile import TEXTS, pumped
 from callwright.testing.laws import Bench, Law
-from callwright.testing.mutations import completion_near_misses
+from callwright.testing.mutations import behind_thinking, completion_near_misses
 from callwright.testing.python_code import call_of
-from callwright.testing.scoring import gold_calls, gold_text, render, takes_thinking, thinking_of
+from callwright.testing.scoring import gold_calls, gold_text, render, render_with_any, takes_thinking, thinking_of
 from callwright.testing.strategies import calls, completions, tasks, tool_schemas
 from callwright.testing.toys import fixed_tasks
 from callwright.testing.values import same_value
@@ -106,11 +106,15 @@ def thinking_is_no_call(bench: DialectBench) -> None:
         dialect = bench.subject
         thought = render(dialect, other, "")
         if not takes_thinking(dialect):
-            text = f"<think>{thought}</think>"
+            thoughts = [f"<think>{thought}</think>"]
         else:
-            text = render(dialect, [], f"{thinking_of(task)} {_inside(bench, thought)}")
-        if _parse(bench, text).calls:
-            _refuse(bench, "a call in the thinking is taken for a call", text, "not parse.calls")
+            tagged = behind_thinking(_parse(bench, thought))
+            thoughts = [
+                render_with_any(dialect, [], f"{thinking_of(task)} {one}") for one in (_inside(bench, thought), tagged)
+            ]
+        for text in thoughts:
+            if _parse(bench, text).calls:
+                _refuse(bench, "a call in the thinking is taken for a call", text, "not parse.calls")
         if takes_thinking(dialect) and wanted:
             text = render(dialect, wanted, _inside(bench, thought))
             if not _same(_parse(bench, text), wanted):

@@ -10,7 +10,7 @@ from hypothesis.strategies import SearchStrategy
 
 from callwright.testing import json_code, python_code
 from callwright.testing.python_code import Change, call_of, from_python, to_python
-from callwright.testing.scoring import gold_calls, gold_text, render, takes_thinking, thinking_of
+from callwright.testing.scoring import gold_calls, gold_text, render, render_with_any, takes_thinking, thinking_of
 from callwright.testing.values import same_value
 from callwright.types import Call, CallwrightError, Dialect, Parse, ParseStatus, Task, Tool
 
@@ -136,15 +136,25 @@ def _spread(mutations: list[Mutation]) -> list[Mutation]:
 def _spoiled(dialect: Dialect, task: Task, wanted: Sequence[Call], parse: Parse) -> Iterator[Change]:
     thinking = thinking_of(task)
     yield "no_call", render(dialect, [], thinking)
+    if not parse.calls:
+        return  # a dialect that does not read what it writes: its own laws say so
     calls_only = parse.text[slice(*_region(parse))]
     if takes_thinking(dialect):
         yield "only_in_thinking", render(dialect, [], f"{thinking} {calls_only}")
+        yield "only_in_thinking", render_with_any(dialect, [], f"{thinking} {behind_thinking(parse)}")
     else:
         yield "only_in_thinking", f"<think>{parse.text}</think>"
     yield "reply_twice", parse.text + parse.text
     start, end = parse.calls[-1].span
     yield "cut_call", parse.text[: (start + end) // 2] + parse.text[end:]
     yield from changed_calls(dialect, thinking, parse, python_code.near_misses)
+
+
+def behind_thinking(parse: Parse) -> str:
+    """The reply without its thinking, the tags around its calls included."""
+    if parse.thinking is None:
+        return parse.text
+    return parse.text[parse.thinking[1] :].partition(">")[2]
 
 
 def changed_calls(

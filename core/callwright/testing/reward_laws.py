@@ -219,7 +219,7 @@ def row_order(bench: RewardBench) -> None:
         first, second = ([(task, text) for text in _some_texts(bench, task)] for task in pair)
         rows = [*first, *second]
         straight = rollouts_of(bench.dialect, [task for task, _ in rows], [text for _, text in rows])
-        order = [*range(0, len(rows), 2), *reversed(range(1, len(rows), 2))]
+        order = [*reversed(range(1, len(rows), 2)), *range(0, len(rows), 2)]
         turned = straight.select(order)
         expected = bench.judged_rollouts(straight, pair[0])
         found = bench.judged_rollouts(turned, pair[0])

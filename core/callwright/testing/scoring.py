@@ -69,6 +69,12 @@ def render(dialect: Dialect, calls: Sequence[Call], thinking: str) -> str:
     return dialect.render(calls)
 
 
+def render_with_any(dialect: Dialect, calls: Sequence[Call], thinking: str) -> str:
+    """As `render`, also with a thinking that the dialect would not write: what a policy writes is not asked first."""
+    marker = "the thinking goes here"
+    return render(dialect, calls, marker).replace(marker, thinking, 1)
+
+
 # ------------------------------------------------------------------------------------------------------- scores
 
 

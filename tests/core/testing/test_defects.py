@@ -91,7 +91,8 @@ def test_without_a_defect_the_laws_hold(reward: object, dialect: Any) -> None:
 
 
 def test_the_toy_dialect_and_stage_keep_the_laws() -> None:
-    check_dialect(published.Rlla(), examples=10)
+    off = {"round_trip": "a tag inside a value ends its block, as in ToolRL", "spans": "ToolRL's rule needs none"}
+    check_dialect(published.Rlla(), skip=off, examples=10)
     check_stage(defects.KeepsAll())
 
 
