@@ -54,6 +54,15 @@ class AstMatch:
     mode: Literal["bfcl"] = "bfcl"
     """Whose rules: `bfcl` gives the verdicts of bfcl-eval 2026.3.23."""
 
+    @property
+    def laws(self) -> dict[str, str]:
+        """Laws of `callwright.testing` that the mode does not keep."""
+        if self.mode != "bfcl":
+            return {}
+        return {
+            "near_misses_score_less": "bfcl-eval takes True for 1 and 1.0 for 1 inside objects, and so does this mode"
+        }
+
     @hookimpl
     def score(self, rollouts: Rollouts) -> list[Verdict]:
         """Verdicts with score 0.0 or 1.0; the reason's span is the wrong name, argument or value, where it is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from callwright import Call, Parse, ParseStatus, Reason, ReasonCode, Rollouts, Task, Verdict, hookimpl
 
@@ -33,6 +34,11 @@ class ParameterExtraction:
     Choices that nothing backs (`Support.UNSUPPORTED`) pass."""
     must_state: bool = False
     """Where there is thinking, an argument whose value it does not state counts in c as well."""
+
+    laws: ClassVar[dict[str, str]] = {
+        "near_misses_score_less": "it asks where values come from, not which call is right",
+        "extra_calls_cost": "it asks where values come from, not how many calls are made",
+    }
 
     @hookimpl
     def score(self, rollouts: Rollouts) -> list[Verdict]:

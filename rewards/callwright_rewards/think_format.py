@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from callwright import Parse, Reason, ReasonCode, Rollouts, Verdict, hookimpl
 from callwright.types import Span
@@ -17,6 +18,8 @@ class ThinkFormat:
 
     min_characters: int = 1
     """Least number of characters, white space not counted, inside the thinking block."""
+
+    laws: ClassVar[dict[str, str]] = {"near_misses_score_less": "it looks at the form only, not at the calls"}
 
     @hookimpl
     def score(self, rollouts: Rollouts) -> list[Verdict]:

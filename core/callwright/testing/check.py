@@ -57,7 +57,7 @@ def check_reward(
 
 
 def check_dialect(
-    dialect: Dialect, *, skip: Mapping[str, str] | None = None, examples: int = 25, shrink: bool = True
+    dialect: Dialect, *, skip: Mapping[str, str] | None = None, examples: int = 15, shrink: bool = True
 ) -> None:
     """Check an output format against all laws of `laws_of("dialect")`. See `check_reward`."""
     _raise_broken(dialect, list(results_of("dialect", dialect, skip, examples, shrink)))

@@ -225,7 +225,8 @@ def row_order(bench: RewardBench) -> None:
         found = bench.judged_rollouts(turned, pair[0])
         for place, row in enumerate(order):
             if found[place] != expected[row]:
-                message = f"a completion scores {expected[row].score}, and {found[place].score} in another row"
+                scores = f"{expected[row].score}, and {found[place].score}"
+                message = f"a completion scores {scores} in another row, or gets other reasons there"
                 task, text = rows[row]
                 bench.refuse(message, task, [text, "", text], "assert scores[0] == scores[2]")
 

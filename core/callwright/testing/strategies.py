@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -96,10 +97,13 @@ def accepted(value: JSON) -> JSON:
 def tasks(draw: Draw, max_tools: int = 3) -> Task:
     """A question, the tools it offers, and its answer. The question mentions every value of the answer."""
     tools = draw(st.lists(tool_schemas(), min_size=1, max_size=max_tools, unique_by=lambda tool: tool.name))
-    return task_of(tools, draw(answers(tools)))
+    answer = draw(answers(tools))
+    # Ids of different tasks differ, as in any data set; nothing is drawn for them, so that tasks shrink well.
+    digest = hashlib.sha256(repr((tools, answer)).encode()).hexdigest()
+    return task_of(tools, answer, f"t-{digest[:8]}")
 
 
-def task_of(tools: Sequence[Tool], answer: Answer, name: str = "t") -> Task:
+def task_of(tools: Sequence[Tool], answer: Answer, name: str) -> Task:
     """The task whose question asks, in words, for the calls of `answer`."""
     question = "Hello! How are you today?" if answer.no_call else " Then ".join(_asked(call) for call in answer.calls)
     return Task(name, ({"role": "user", "content": question},), tuple(tools), answer)
