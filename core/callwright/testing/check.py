@@ -10,6 +10,7 @@ from hypothesis.strategies import SearchStrategy
 
 from callwright.testing import dialect_laws, explorer_laws, reward_laws, stage_laws
 from callwright.testing.laws import Bench, Law, LawResult, LawsBroken, run_laws, source_of, switched_off
+from callwright.testing.reward_bench import RewardBench, regression_imports
 from callwright.testing.scoring import plugin
 from callwright.testing.strategies import tasks as any_task
 from callwright.testing.toys import fixed_tasks
@@ -107,8 +108,8 @@ def reward_results(
     }
     if tasks is not None:
         more["fixed"] = []
-    all_imports = (*imports, *dialect_imports, *reward_laws.regression_imports())
-    bench = reward_laws.RewardBench(reward, examples, shrink, source, all_imports, more)
+    all_imports = (*imports, *dialect_imports, *regression_imports())
+    bench = RewardBench(reward, examples, shrink, source, all_imports, more)
     yield from run_laws(reward_laws.LAWS, bench, off)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, is_dataclass
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from callwright.testing import json_code, python_code
+from callwright.testing import json_code, python_code, python_rewrites
 from callwright.testing.python_code import Change, call_of, from_python, to_python
 from callwright.testing.scoring import gold_calls, gold_text, render, render_with_any, takes_thinking, thinking_of
 from callwright.testing.values import same_value
@@ -50,7 +50,7 @@ def rewrites(call: Call | str) -> SearchStrategy[Mutation]:
     """
     text = _code(call)
     is_json = text.lstrip().startswith(("{", '[{"'))
-    return _any_of(text, json_code.rewrites(text) if is_json else python_code.rewrites(text))
+    return _any_of(text, json_code.rewrites(text) if is_json else python_rewrites.rewrites(text))
 
 
 def _code(call: Call | str) -> str:
@@ -104,7 +104,7 @@ def _completion_rewrites(dialect: Dialect, task: Task) -> list[Mutation]:
     gold = gold_text(dialect, task)
     parse = dialect.parse(gold)
     found: dict[str, Mutation] = {}
-    for kind, text in _in_place(parse, python_code.rewrites, json_code.rewrites):
+    for kind, text in _in_place(parse, python_rewrites.rewrites, json_code.rewrites):
         if text not in (gold, *found) and same_calls(dialect.parse(text), parse):
             found[text] = Mutation(kind, text)
     return list(found.values())[:MOST]

@@ -5,119 +5,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from callwright.testing import python_code
-from callwright.testing.cost import superlinear
-from callwright.testing.hostile import TEXTS, pumped
-from callwright.testing.laws import Bench, Law
-from callwright.testing.mutations import (
-    Mutation,
-    changed_calls,
-    completion_near_misses,
-    completion_rewrites,
-    same_calls,
-)
-from callwright.testing.python_code import Change, from_python
-from callwright.testing.scoring import (
-    Judge,
-    RewardFailed,
-    gold_calls,
-    gold_text,
-    render,
-    rollouts_of,
-    takes_thinking,
-    thinking_of,
-)
+from callwright.testing.hostile import TEXTS
+from callwright.testing.laws import Law
+from callwright.testing.mutations import Mutation, changed_calls, completion_near_misses, completion_rewrites
+from callwright.testing.python_code import Change
+from callwright.testing.reward_bench import TOLERANCE, RewardBench
+from callwright.testing.reward_excess import extra_calls_cost, junk_never_pays, junked, linear_cost
+from callwright.testing.scoring import Judge, gold_text, rollouts_of, thinking_of
 from callwright.testing.strategies import completions
-from callwright.testing.toys import fixed_tasks
-from callwright.types import Dialect, Rollouts, Task, Verdict
-
-Scores = list[float | None]
-TOLERANCE = 1e-6
-"""Differences of scores up to this are rounding."""
-JUNK = " zebra quartz" * 5
-FLOOD = 50
-"""Invented calls of a flood."""
-FLOOD_SHARE = 0.25
-"""What a flood may earn: this share of the way from a reply without any right call to the right one."""
-
-
-@dataclass(frozen=True)
-class RewardBench(Bench[Any]):
-    """A reward, the dialect in which completions are written, its range, and the tasks to judge."""
-
-    @property
-    def dialect(self) -> Dialect:
-        return self.more["dialect"]
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return self.more["range"]
-
-    @property
-    def fixed(self) -> list[Task]:
-        return self.more["fixed"]
-
-    @property
-    def drawn(self) -> SearchStrategy[Task]:
-        return self.more["tasks"]
-
-    @cached_property
-    def judge(self) -> Judge:
-        return Judge(self.subject)
-
-    def judged(self, task: Task, texts: Sequence[str]) -> list[Verdict]:
-        return self.judged_rollouts(rollouts_of(self.dialect, task, texts), task)
-
-    def judged_rollouts(self, rollouts: Rollouts, task: Task) -> list[Verdict]:
-        """Verdicts; an exception breaks whichever law meets it."""
-        try:
-            return self.judge(rollouts)
-        except RewardFailed as error:
-            texts = self._smallest(task, rollouts.texts)
-            self.refuse(f"the reward failed: {str(error).strip().splitlines()[-1]}", task, texts, "")
-            raise
-
-    def _smallest(self, task: Task, texts: Sequence[str]) -> list[str]:
-        """One of the texts for which the reward fails by itself, or all of them."""
-        for text in texts:
-            try:
-                self.judge(rollouts_of(self.dialect, task, [text]))
-            except RewardFailed:
-                return [text]
-        return list(texts)
-
-    def scores(self, task: Task, texts: Sequence[str]) -> Scores:
-        return [None if v.score is None else float(v.score) for v in self.judged(task, texts)]
-
-    def refuse(self, message: str, task: Task, texts: Sequence[str], assertion: str) -> Any:
-        """Report these texts of a task; `assertion` is about `scores`, and empty if scoring alone must succeed."""
-        body = f"""
-            task = {task!r}
-            texts = [
-                {("," + chr(10) + " " * 16).join(map(repr, texts))},
-            ]
-            scores = scores_of({self.source}, {self.more["dialect_source"]}, task, texts)
-            {assertion or "assert len(scores) == len(texts)"}
-            """
-        self.broken(message, body)
-
-    def for_all(self, test: Callable[[Task], None]) -> None:
-        self.search(self.drawn, test, self.fixed)
-
-
-def regression_imports() -> tuple[str, ...]:
-    return (
-        "from callwright import Answer, ExpectedCall, Task, Tool",
-        "from callwright.testing import scores_of",
-    )
-
+from callwright.types import Dialect, Task
 
 # ---------------------------------------------------------------------------------------------- any text at all
 
@@ -244,7 +146,7 @@ def gold_never_beaten(bench: RewardBench) -> None:
     def test(task: Task) -> None:
         gold = gold_text(bench.dialect, task)
         mutations = completion_near_misses(bench.dialect, task)
-        others = [*(m.text for m in mutations), *_junked(bench, task, gold), *TEXTS[:12], *TEXTS[16:]]
+        others = [*(m.text for m in mutations), *junked(bench, task, gold), *TEXTS[:12], *TEXTS[16:]]
         best, *scores = bench.scores(task, [gold, *others])
         judged.append(best is not None)
         for text, score in zip(others, scores, strict=True):
@@ -320,101 +222,6 @@ def _two_mistakes(dialect: Dialect, task: Task, gold: str) -> Iterator[tuple[str
 
     texts = [text for _, text in changed_calls(dialect, thinking_of(task), parse, both)]
     yield from zip(texts[::2], texts[1::2], strict=True)
-
-
-# ------------------------------------------------------------------------------------------------------- padding
-
-
-def junk_never_pays(bench: RewardBench) -> None:
-    """Words and invented calls behind a completion, or more words in its thinking, never raise its score."""
-
-    def test(task: Task) -> None:
-        gold = gold_text(bench.dialect, task)
-        pairs = [(gold, junked) for junked in _junked(bench, task, gold)]
-        for mutation in completion_near_misses(bench.dialect, task)[4:12]:
-            pairs += [(mutation.text, mutation.text + JUNK), (mutation.text, mutation.text + "\n" * 40)]
-        scores = iter(bench.scores(task, [text for pair in pairs for text in pair]))
-        for plain, junked in pairs:
-            before, after = next(scores), next(scores)
-            if before is not None and after is not None and after > before + TOLERANCE:
-                message = f"junk raises the score from {before} to {after}"
-                bench.refuse(message, task, [plain, junked], "assert scores[1] <= scores[0]")
-
-    bench.for_all(test)
-
-
-def _junked(bench: RewardBench, task: Task, gold: str) -> list[str]:
-    """The right completion with junk: behind it, in its thinking, and among its calls."""
-    dialect, wanted, thinking = bench.dialect, gold_calls(task), thinking_of(task)
-    invented = from_python(python_code.NEW_CALL)
-    texts = [gold + JUNK, gold + "\n" * 40, gold + gold, gold + "<think></think>" * 3]
-    if takes_thinking(dialect):
-        texts += [render(dialect, wanted, thinking + JUNK), render(dialect, wanted, thinking + JUNK * 20)]
-    if wanted:
-        texts += [render(dialect, [*wanted, *invented * many], thinking) for many in (1, 5)]
-    return texts
-
-
-def extra_calls_cost(bench: RewardBench) -> None:
-    """A call too many costs at least as much as a wrong value, and a flood of them nearly all."""
-
-    def test(task: Task) -> None:
-        wanted, thinking, dialect = gold_calls(task), thinking_of(task), bench.dialect
-        gold = gold_text(dialect, task)
-        wrong = _wrong_value(dialect, task, gold)
-        if wrong is None:
-            return
-        invented = from_python(python_code.NEW_CALL)
-        nothing_right = render(dialect, invented, thinking)
-        extra = [render(dialect, [*wanted, *more], thinking) for more in (wanted[:1], invented)]
-        flood = render(dialect, [*wanted, *invented * FLOOD], thinking)
-        best, limit, floor, drowned, *others = bench.scores(task, [gold, wrong, nothing_right, flood, *extra])
-        if best is None or limit is None or floor is None:
-            return
-        for text, score in zip(extra, others, strict=True):
-            if score is not None and score > limit + TOLERANCE:
-                message = f"one wrong value scores {limit}, a call too many {score}"
-                bench.refuse(message, task, [wrong, text], "assert scores[1] <= scores[0]")
-        if drowned is not None and drowned > floor + FLOOD_SHARE * (best - floor) + TOLERANCE:
-            message = (
-                f"the right calls among {FLOOD} invented ones score {drowned}; right: {best}, nothing right: {floor}"
-            )
-            assertion = f"assert scores[1] <= scores[2] + {FLOOD_SHARE} * (scores[0] - scores[2])"
-            bench.refuse(message, task, [gold, flood, nothing_right], assertion)
-
-    bench.for_all(test)
-
-
-def _wrong_value(dialect: Dialect, task: Task, gold: str) -> str | None:
-    parse = dialect.parse(gold)
-    if not parse.calls:
-        return None
-
-    def first(text: str) -> Iterator[Change]:
-        source = python_code.Source(text)
-        yield from (("wrong", source.changed(change)) for change in python_code.value_misses(source)[:1])
-
-    text = next((text for _, text in changed_calls(dialect, thinking_of(task), parse, first)), None)
-    return None if text is None or same_calls(dialect.parse(text), parse) else text
-
-
-def linear_cost(bench: RewardBench) -> None:
-    """CPU time of long texts, made of a right completion and of single characters, grows as their length does."""
-    task = (bench.fixed or fixed_tasks())[4]
-    gold = gold_text(bench.dialect, task)
-    rollouts: dict[str, Rollouts] = {}
-
-    def texts(length: int) -> list[str]:
-        padded = gold[: len(gold) // 2] + " a" * (length // 2) + gold[len(gold) // 2 :]
-        found = [*pumped(gold, length), padded]
-        rollouts.update({text: rollouts_of(bench.dialect, task, [text]) for text in found})
-        return found
-
-    slow = superlinear(texts, lambda text: bench.judged_rollouts(rollouts[text], task))
-    if slow is not None:
-        text, taken, before = slow
-        message = f"a text of {len(text)} characters takes {taken:.2f} s of CPU time, a shorter one {before:.3f} s"
-        bench.refuse(message, task, [text], "")
 
 
 LAWS: tuple[Law[Any], ...] = (

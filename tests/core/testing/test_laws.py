@@ -84,6 +84,20 @@ def test_every_law_says_what_it_means() -> None:
         laws_of("source")
 
 
+def test_the_page_names_every_law_and_strategy() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "testing-kit.md").read_text()
+    laws = [law.name for kind in ("reward", "dialect", "explorer", "stage") for law in laws_of(kind)]
+    strategies = ["tool_schemas", "tasks", "calls", "answers", "completions", "near_misses", "rewrites"]
+    assert [name for name in (*laws, *strategies) if f"`{name}" not in page] == []
+
+
+@pytest.mark.parametrize("dialect", ["hermes", "mistral"])
+def test_rewards_are_checked_in_formats_of_json_too(dialect: str) -> None:
+    check_reward(defects.Right(), dialect=dialect, examples=3, skip={"total": "no body", "linear_cost": "slow"})
+    with pytest.raises(LawsBroken):
+        check_reward(defects.TrueIsOne(), dialect=dialect, skip=only("near_misses_score_less"))
+
+
 def test_results_are_the_same_at_every_run() -> None:
     first, second = (broken(defects.LengthBonus(), "junk_never_pays") for _ in range(2))
     assert first.test == second.test

@@ -11,7 +11,7 @@ from callwright.testing import answers, calls, near_misses, rewrites, tasks, too
 from callwright.testing.mutations import completion_near_misses, completion_rewrites, same_calls
 from callwright.testing.python_code import from_python, to_python
 from callwright.testing.python_code import near_misses as all_near_misses
-from callwright.testing.python_code import rewrites as all_rewrites
+from callwright.testing.python_rewrites import rewrites as all_rewrites
 from callwright.testing.scoring import gold_calls, gold_text, plugin
 from callwright.testing.toys import fixed_tasks
 from callwright.testing.values import same_value, wrong_values

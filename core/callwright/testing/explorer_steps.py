@@ -1,0 +1,194 @@
+"""Steps made of random numbers, and what a plugin's hooks say to them: for the laws and for regression tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from callwright.testing.scoring import gold_text, plugin
+from callwright.testing.toys import fixed_tasks
+from callwright.types import MicroBatch, Rollouts, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from callwright.hooks import Hooks
+
+Answers = dict[str, Any]
+PLAN = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+
+
+def random_step(seed: int, sizes: tuple[int, ...], tokens: int, step: int = 0) -> Rollouts:
+    """A step of ragged groups with random numbers in the ranges that a run has: `sizes` rows each, and one row that
+    takes no part if there are enough; the rows stand in any order."""
+    import torch
+
+    g = torch.Generator().manual_seed(seed)
+    rows = sum(sizes)
+    toys = fixed_tasks()
+    group = torch.repeat_interleave(torch.arange(len(sizes)) * 3 + 1, torch.tensor(sizes))
+    group = group[torch.randperm(rows, generator=g)]
+    lengths = torch.randint(1, tokens + 1, (rows,), generator=g)
+    mask = torch.arange(tokens)[None, :] < lengths[:, None]
+
+    def noise(low: float, high: float) -> Tensor:
+        return (low + (high - low) * torch.rand(rows, tokens, generator=g)) * mask
+
+    tasks: list[Task] = [toys[int(one) % len(toys)] for one in group]
+    policy = noise(-5.0, 0.0)
+    total = torch.randint(0, 5, (rows,), generator=g).float() / 4
+    if rows > 4:
+        total[rows // 2] = float("nan")
+    dialect = plugin("dialect", "funrl")
+    texts = [gold_text(dialect, task) for task in tasks]
+    return Rollouts(
+        step=step,
+        tasks=tasks,
+        group_ids=group,
+        prompt_ids=[[int(one)] * 3 for one in group],
+        texts=texts,
+        parses=[dialect.parse(text) for text in texts],
+        completion_ids=torch.randint(3, 50, (rows, tokens), generator=g) * mask,
+        mask=mask,
+        behaviour_logps=policy + noise(-0.1, 0.1),
+        policy_logps=policy,
+        entropy=noise(0.0, 4.0),
+        segments=(torch.randint(1, 9, (rows, tokens), generator=g) * mask).to(torch.int8),
+        truncated=torch.rand(rows, generator=g) < 0.2,
+        temperature=torch.ones(rows),
+        ref_logps=policy + noise(-0.5, 0.5),
+        rewards={"reward": total.clone()},
+        total=total,
+        advantages=noise(-2.0, 2.0),
+        token_weights=mask.float(),
+    )
+
+
+def micro_batch(rollouts: Rollouts) -> MicroBatch:
+    """All rows of a step as one micro-batch, with gradients on `logps` and `entropy`."""
+    assert rollouts.advantages is not None
+    assert rollouts.token_weights is not None
+    mask = rollouts.mask
+    return MicroBatch(
+        logps=(rollouts.policy_logps + 0.1 * rollouts.entropy).detach().requires_grad_(),
+        entropy=rollouts.entropy.clone().requires_grad_(),
+        old_logps=rollouts.policy_logps,
+        behaviour_logps=rollouts.behaviour_logps,
+        ref_logps=rollouts.ref_logps,
+        advantages=rollouts.advantages,
+        mask=mask,
+        segments=rollouts.segments,
+        token_weights=rollouts.token_weights,
+        scale=mask.float() / mask.sum(),
+        rows=_long(range(len(rollouts))),
+        rollouts=rollouts,
+    )
+
+
+def _long(numbers: Any) -> Tensor:
+    import torch
+
+    return torch.tensor(list(numbers), dtype=torch.long)
+
+
+# ------------------------------------------------------------------------------------------------------- asking
+
+
+def implemented(explorer: object) -> dict[str, str]:
+    """Hook -> method of the plugin that implements it."""
+    manager = pluggy.PluginManager("callwright")
+    options = {n: manager.parse_hookimpl_opts(explorer, n) for n in dir(explorer) if not n.startswith("__")}
+    return {(given.get("specname") or name): name for name, given in options.items() if given is not None}
+
+
+def _hooks(explorer: object) -> Hooks:
+    from callwright import grpo
+    from callwright.hooks import Hooks, Named
+
+    return Hooks([Named("explorer", explorer, "explorer")], grpo.Defaults("group", 0.2, 0.2, 0.0), "sum")
+
+
+def answers(explorer: object, rollouts: Rollouts, *, seed: int = 0) -> Answers:
+    """What every hook of the plugin contributes in this step, checked and folded as a run does it.
+
+    Raises `CallwrightError` for a contribution that a run would refuse.
+    """
+    import numpy
+    import torch
+
+    torch.manual_seed(seed)
+    random.seed(seed)
+    numpy.random.seed(seed)
+    hooks, found = _hooks(explorer), Answers()
+    base = rollouts.total.nan_to_num(0.5) * 2 - 1 if rollouts.total is not None else None
+    logits = rollouts.entropy[:, :1] * torch.linspace(-1, 1, 13)[None, :]
+    rows = _long(range(len(rollouts)))
+    calls: dict[str, Callable[[], Any]] = {
+        "sampling": lambda: hooks.sampling(rollouts.step, 10, rollouts.tasks, rollouts.group_ids, PLAN),
+        "process_logits": lambda: hooks.process_logits(logits, rows, rollouts.lengths, lambda: rollouts.segments[:, 0]),
+        "shape_rewards": lambda: hooks.shape_rewards(rollouts),
+        "keep_groups": lambda: hooks.keep_groups(rollouts),
+        "advantages": lambda: hooks.advantages(rollouts),
+        "shape_advantages": lambda: hooks.shape_advantages(rollouts, base),  # type: ignore[arg-type] # total is there
+        "token_weights": lambda: hooks.token_weights(rollouts),
+        "policy_loss": lambda: hooks.policy_loss(micro_batch(rollouts)),
+        "loss_terms": lambda: hooks.loss_terms(micro_batch(rollouts)),
+    }
+    for hook in implemented(explorer):
+        if hook in calls:
+            found[hook] = calls[hook]()
+    return found
+
+
+def end_step(explorer: object, rollouts: Rollouts) -> None:
+    """Tell the plugin that the step ended, with the metrics of a run."""
+    from callwright.loop import Control, describe
+
+    hooks = _hooks(explorer)
+    metrics = {**describe(rollouts, hooks), "loss": 0.1, "policy_loss": 0.1, "grad_norm": 1.0, "clip_share": 0.0}
+    metrics |= {"tokens": float(rollouts.mask.sum()), "seconds": 1.0, "dropped_groups": 0.0, "refills": 0.0}
+    hooks.step_ended(rollouts.step, metrics, Control())
+
+
+def _tensors(values: Any) -> Any:
+    """Nested answers as (path, tensor) pairs."""
+    import torch
+
+    if isinstance(values, Mapping):
+        for name, inner in values.items():
+            yield from ((f"{name}.{path}".rstrip("."), tensor) for path, tensor in _tensors(inner))
+    else:
+        yield "", torch.as_tensor(values).detach()
+
+
+def differ(first: Any, second: Any) -> str | None:
+    """Where two answers differ."""
+    import torch
+
+    left, right = dict(_tensors(first)), dict(_tensors(second))
+    for path in sorted(left.keys() | right.keys()):
+        if path not in left or path not in right or left[path].shape != right[path].shape:
+            return path
+        if not torch.allclose(left[path].double(), right[path].double(), rtol=1e-4, atol=1e-5, equal_nan=True):
+            return path
+    return None
+
+
+def same_answers(first: Answers, second: Answers) -> bool:
+    """Whether two results of `answers` are the same, up to rounding."""
+    return differ(first, second) is None
+
+
+def moved(found: Answers, order: list[int]) -> Answers:
+    """The result of `answers` with its rows in another order."""
+    return _moved(found, order)
+
+
+def _moved(value: Any, order: list[int], hook: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {name: _moved(inner, order, hook or name) for name, inner in value.items()}
+    per_row = hook not in ("keep_groups", "loss_terms") and getattr(value, "dim", lambda: 0)() > 0
+    return value[_long(order)] if per_row else value
