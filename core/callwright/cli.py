@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -393,6 +394,8 @@ def check(
 
 def _check_laws(use: str, options: list[str]) -> None:
     """A line per law, and for a broken one a regression test."""
+    if not importlib.util.find_spec("hypothesis"):
+        raise CallwrightError("the laws need hypothesis; run pip install 'callwright[testing]'")
     from callwright.testing.check import check_installed
     from callwright.testing.laws import LawResult
 
