@@ -126,6 +126,10 @@ class WeightConfig(_Part):
     """Default: all steps of the run."""
 
 
+ISOLATED_SECONDS = 60.0
+"""The timeout of an isolated reward that states none: one that hangs must not hang the run."""
+
+
 class RewardConfig(ComponentConfig):
     """A reward, what it counts, and what happens when it fails."""
 
@@ -138,7 +142,8 @@ class RewardConfig(ComponentConfig):
     floor: float | None = None
     """For `on_failure: floor`: the score of a failed row, the lowest that the reward gives."""
     timeout: float | None = Field(default=None, gt=0)
-    """Seconds. Of an asynchronous reward: for the whole call. With `isolate`: for one row (group, batch)."""
+    """Seconds. Of an asynchronous reward: for the whole call. With `isolate`: for one row (group, batch), by default
+    60."""
     isolate: bool | Literal["group", "batch"] = False
     """Run in worker processes, which get one row at a time, or a whole `group`, or the whole `batch`."""
     memory: float | None = Field(default=None, gt=0)
@@ -164,7 +169,8 @@ class RewardConfig(ComponentConfig):
         return changed
 
     def policy(self) -> FailurePolicy:
-        return FailurePolicy(self.on_failure, self.floor, self.timeout, self.isolate, self.memory, self.workers)
+        timeout = ISOLATED_SECONDS if self.isolate and self.timeout is None else self.timeout
+        return FailurePolicy(self.on_failure, self.floor, timeout, self.isolate, self.memory, self.workers)
 
     def weight_over(self, steps: int) -> float | Weight:
         """The weight in a run of `steps` steps."""

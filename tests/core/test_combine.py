@@ -241,6 +241,7 @@ def test_everything_that_a_recipe_says_of_a_reward_arrives(tmp_path):
     assert (second.after, second.policy.timeout, second.policy.on_failure) == ("a", 0.5, "stop")
     assert (first.policy.floor, first.policy.isolate, first.policy.timeout) == (-1.0, True, 2.0)
     assert (third.policy.isolate, third.policy.memory, third.policy.workers) == ("group", 2.0, 2)
+    assert third.policy.timeout == 60.0, "a reward that hangs must not hang the run"
     again = tmp_path / "again.yaml"
     again.write_text(recipe.to_yaml())
     assert load_recipe(again, [f"run={json.dumps(str(recipe.run))}"]) == recipe
