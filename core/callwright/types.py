@@ -195,7 +195,7 @@ class Verdict:
 
     Three states: scored (`score` is a finite number), abstained (`score` is None: the reward does not apply to this
     row) and failed (`failure` names an error or a timeout). A failed row is never a zero: it leaves its group's
-    statistics, is counted and is shown. Only where the recipe says `on_failure: floor` does it carry a score, the floor.
+    statistics, is counted and is shown. Under `on_failure: floor` it carries the floor as its score.
     """
 
     score: float | None
