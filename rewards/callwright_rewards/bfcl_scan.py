@@ -35,7 +35,7 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 _OPENING = re.compile(r"[ \n]*([\[{])")
-_SIMPLE_VALUE = re.compile(r"""[ \n]*[^'"()\[\]{},\\# \n][^'"()\[\]{},\\#]*(?=[,)])""")
+_SIMPLE_VALUE = re.compile(r"""[ \n]*[^'"()\[\]{},\\#\s][^'"()\[\]{},\\#]*(?=[,)])""")
 _CLOSING = re.compile(r"[ \n]*([\]}])")
 _ITEM = re.compile(rf"[ \n]*{_LITERAL}[ \n]*([,:\]}}])")
 _AFTER_ITEM = re.compile(r"[ \n]*([,\]}])")
@@ -100,7 +100,7 @@ def _arguments(text: str, at: int, read: Callable[[str], JSON]) -> tuple[dict[st
         found = _PLAIN_ARGUMENT.match(text, at)
         if found is not None:
             name, single, double, real, whole, word, last, end = found.groups()
-            value = _plain(single, double, real, whole, word)
+            value = single if single is not None else _plain(single, double, real, whole, word)
             at = found.end()
         else:
             named = _NAMED.match(text, at)
@@ -211,7 +211,7 @@ def _end_of_value(text: str, at: int) -> int:
         if depth == 0 and mark in (",", ")", "]", "}"):
             if mark in "]}":
                 raise SyntaxError("a bracket that closes another one")
-            if text[start:at].strip(" \n"):
+            if text[start:at].strip():
                 return at
             break
         if mark in ("(", "[", "{"):
