@@ -21,7 +21,9 @@ from callwright import (
 )
 from callwright.types import JSON, Span
 
-from callwright_rewards.bfcl import CheckResult, Function, Key, check
+from callwright_rewards.bfcl import Checker, CheckResult, Function, Key
+from callwright_rewards.per_task import PerTask
+from callwright_rewards.strict import StrictChecker, around, unexpected_call, unreadable, whole
 
 _CODES = {
     "wrong_count": ReasonCode.WRONG_CALL_COUNT,
@@ -45,14 +47,20 @@ _BFCL_TYPES = {
 
 @dataclass
 class AstMatch:
-    """1 if the calls are the expected ones, as BFCL's AST checker judges them, otherwise 0.
+    """1 if the calls are the expected ones, otherwise 0; the completion's text is never evaluated.
 
-    The completion's text is never evaluated. Where the answer is to make no call, only a completion without any
-    attempt at one scores 1: a malformed call does not. Tasks without an answer are abstained from.
+    Only what the dialect reads as calls counts: a call in the thinking, or anywhere else outside the place for calls,
+    is none. Where the answer is to make no call, only a completion without any attempt at one scores 1: a malformed
+    call does not. Tasks without an answer are abstained from. The first reason decides; every reason has a place.
     """
 
-    mode: Literal["bfcl"] = "bfcl"
-    """Whose rules: `bfcl` gives the verdicts of bfcl-eval 2026.3.23."""
+    mode: Literal["strict", "bfcl"] = "strict"
+    """Whose rules: `strict`, made for training, or `bfcl`, the verdicts of bfcl-eval 2026.3.23. docs/ast-match.md has
+    the differences."""
+
+    def __post_init__(self) -> None:
+        self._strict = PerTask(StrictChecker)
+        self._bfcl = PerTask(bfcl_checker)
 
     @property
     def laws(self) -> dict[str, str]:
@@ -65,34 +73,53 @@ class AstMatch:
 
     @hookimpl
     def score(self, rollouts: Rollouts) -> list[Verdict]:
-        """Verdicts with score 0.0 or 1.0; the reason's span is the wrong name, argument or value, where it is one."""
-        checked: dict[tuple[str, str], CheckResult] = {}
-        return [_judge(task, parse, checked) for task, parse in zip(rollouts.tasks, rollouts.parses, strict=True)]
+        """Verdicts with score 0.0 or 1.0, or abstentions."""
+        judged: dict[tuple[int, str], Verdict] = {}  # the completions of a group repeat each other
+        verdicts = []
+        for task, parse in zip(rollouts.tasks, rollouts.parses, strict=True):
+            place = id(task), parse.text
+            if place not in judged:
+                judged[place] = self.judge(task, parse)
+            verdicts.append(judged[place])
+        return verdicts
+
+    def judge(self, task: Task, parse: Parse) -> Verdict:
+        """The verdict on one completion."""
+        if self.mode == "strict":
+            return self._strict(task).judge(parse)
+        if task.answer is None:
+            return Verdict.abstain("the task has no answer")
+        if task.answer.no_call:
+            reason = unreadable(parse) or unexpected_call(parse)
+            return _right(whole(parse)) if reason is None else Verdict(0.0, (reason,))
+        return _judge_as_bfcl(self._bfcl(task), parse)
 
 
-def _judge(task: Task, parse: Parse, checked: dict[tuple[str, str], CheckResult]) -> Verdict:
-    if task.answer is None:
-        return Verdict.abstain("the task has no answer")
-    if parse.body is None:
-        return _wrong(ReasonCode.BAD_FORMAT, "the format's place for calls is missing", None)
-    if task.answer.no_call:
-        return _judge_no_call(parse)
-    body = parse.text[slice(*parse.body)]
-    place = task.id, body
-    if place not in checked:
-        functions, key, category = bfcl_key(task, task.answer)
-        checked[place] = check(body, functions, key, category)
-    result = checked[place]
-    return _right() if result.valid else _explain(result, parse)
+def _judge_as_bfcl(checker: Checker, parse: Parse) -> Verdict:
+    """BFCL's verdict: on the text where the calls are Python's, on the calls themselves otherwise."""
+    if parse.body is None and parse.status is not ParseStatus.CALLS:
+        return Verdict(0.0, (unreadable(parse) or Reason(ReasonCode.NO_CALL, "no call", whole(parse)),))
+    if parse.calls and parse.text[parse.calls[-1].span[1] - 1] != ")":
+        result = checker.check([_structured(call) for call in parse.calls])
+    else:
+        result = checker.check(parse.text[slice(*whole(parse))])
+    if result.valid and parse.calls:
+        return _right(around(parse))
+    if result.valid:  # BFCL's decoder reads what is no call in the completion's own format
+        reason = unreadable(parse) or Reason(ReasonCode.NO_CALL, "no call in the completion's format", whole(parse))
+        return Verdict(0.0, (reason,))
+    return _explain(result, parse)
 
 
-def _judge_no_call(parse: Parse) -> Verdict:
-    if parse.status is ParseStatus.NO_CALL:
-        return _right()
-    if parse.status is ParseStatus.CALLS:
-        return _wrong(ReasonCode.UNEXPECTED_CALL, "a call, where none is expected", parse.calls[0].span)
-    span = next((problem.span for problem in parse.problems if problem.code == ReasonCode.UNPARSABLE), None)
-    return _wrong(ReasonCode.UNPARSABLE, "a malformed call is not an abstention", span)
+def _structured(call: Call) -> dict[str, dict[str, JSON]]:
+    content = call.to_json()
+    return {content["name"]: content["arguments"]}
+
+
+def bfcl_checker(task: Task) -> Checker:
+    """BFCL's rules for a task that has an answer with calls."""
+    assert task.answer is not None
+    return Checker(*bfcl_key(task, task.answer))
 
 
 def _explain(result: CheckResult, parse: Parse) -> Verdict:
@@ -100,7 +127,7 @@ def _explain(result: CheckResult, parse: Parse) -> Verdict:
     kind, _, detail = (result.error_type or "").partition(":")
     code = _CODES.get(detail) or (ReasonCode.WRONG_TYPE if kind == "type_error" else ReasonCode.WRONG_VALUE)
     call = parse.calls[result.call] if result.call is not None and result.call < len(parse.calls) else None
-    span = _place(call, result.argument, code)
+    span = _place(parse, call, result.argument, code)
     if parse.status is ParseStatus.NO_CALL:
         code = ReasonCode.NO_CALL
     elif code is ReasonCode.MISSING_ARGUMENT and call is not None:
@@ -108,27 +135,23 @@ def _explain(result: CheckResult, parse: Parse) -> Verdict:
         if positional:  # BFCL drops positional arguments and then misses them
             code, span = ReasonCode.POSITIONAL_ARGUMENT, positional[0]
     elif code is ReasonCode.UNPARSABLE:
-        span = parse.body
-    return _wrong(code, f"{result.error_type}: {result.message}", span)
+        span = whole(parse)
+    return Verdict(0.0, (Reason(code, f"{result.error_type}: {result.message}", span),))
 
 
-def _place(call: Call | None, argument: str | None, code: ReasonCode) -> Span | None:
+def _place(parse: Parse, call: Call | None, argument: str | None, code: ReasonCode) -> Span:
     if call is None:
-        return None
+        return around(parse) if parse.calls else whole(parse)
     if code is ReasonCode.WRONG_FUNCTION:
         return call.name_span
     for written in reversed(call.arguments):  # of a repeated name the last one counts
         if argument is not None and written.name == argument:
-            return written.name_span if code is ReasonCode.UNEXPECTED_ARGUMENT else written.value_span
+            return written.name_span or call.span if code is ReasonCode.UNEXPECTED_ARGUMENT else written.value_span
     return call.span
 
 
-def _right() -> Verdict:
-    return Verdict(1.0, (Reason(ReasonCode.CORRECT),))
-
-
-def _wrong(code: ReasonCode, message: str, span: Span | None) -> Verdict:
-    return Verdict(0.0, (Reason(code, message, span),))
+def _right(span: Span) -> Verdict:
+    return Verdict(1.0, (Reason(ReasonCode.CORRECT, span=span),))
 
 
 def bfcl_key(task: Task, answer: Answer) -> tuple[Sequence[Function], Sequence[Key], str]:

@@ -29,7 +29,7 @@ Detail = tuple[Any, ...]
 
 
 def message_of(detail: Detail) -> str:
-    return str(detail[0]).format(*map(_show, detail[1:])) if detail else ""
+    return str(detail[0]).format(*map(show, detail[1:])) if detail else ""
 
 
 class Mismatch(NamedTuple):
@@ -185,7 +185,8 @@ def _check_dicts(value: list[JSON], allowed: Sequence[JSON]) -> Mismatch | None:
     return mismatch
 
 
-def _show(value: object, limit: int = 200) -> str:
+def show(value: object, limit: int = 200) -> str:
+    """A value for a message: cut, and never an error."""
     try:
         text = value.__name__ if isinstance(value, type) else repr(value)
     except ValueError:  # an integer of more digits than Python writes

@@ -1,9 +1,13 @@
+"""`ast_match` in BFCL's mode; the strict mode has test_strict.py."""
+
+import pickle
+
 import pytest
 from callwright import Answer, ExpectedCall, ReasonCode, Task, Tool
 from callwright_data.bfcl import Bfcl
 from callwright_dialects.funrl import FunRL
+from callwright_dialects.hermes import Hermes
 from callwright_dialects.python_calls import PythonCalls
-from callwright_rewards import ast_match
 from callwright_rewards.ast_match import AstMatch, bfcl_key
 from callwright_rewards.bfcl import check
 
@@ -27,7 +31,7 @@ NO_CALL = Task("n", (), TOOLS, Answer())
 @pytest.fixture
 def judge(rollouts_of):
     def run(task, text, dialect=None):
-        (verdict,) = AstMatch().score(rollouts=rollouts_of(dialect or PythonCalls(), [task], [text]))
+        (verdict,) = AstMatch(mode="bfcl").score(rollouts=rollouts_of(dialect or PythonCalls(), [task], [text]))
         return verdict
 
     return run
@@ -36,8 +40,8 @@ def judge(rollouts_of):
 @pytest.mark.parametrize(
     ("text", "code", "place"),
     [
-        ("[weather(city='ulm', days=3)]", ReasonCode.CORRECT, None),
-        ("weather(city='Ulm', hours=[1.5], at={'x': 1}, note='N')", ReasonCode.CORRECT, None),
+        ("[weather(city='ulm', days=3)]", ReasonCode.CORRECT, "weather(city='ulm', days=3)"),
+        ("weather(city='Ulm', at={'x': 1})", ReasonCode.CORRECT, "weather(city='Ulm', at={'x': 1})"),
         ("[time(city='Ulm')]", ReasonCode.WRONG_FUNCTION, "time"),
         ("[weather(days=3)]", ReasonCode.MISSING_ARGUMENT, "weather(days=3)"),
         ("[weather('Ulm')]", ReasonCode.POSITIONAL_ARGUMENT, "'Ulm'"),
@@ -47,11 +51,11 @@ def judge(rollouts_of):
         ("[weather(city='Bonn')]", ReasonCode.WRONG_VALUE, "'Bonn'"),
         ("[weather(city='Ulm', at={'x': 2})]", ReasonCode.WRONG_VALUE, "{'x': 2}"),
         ("[weather(city='Ulm', city='Bonn')]", ReasonCode.WRONG_VALUE, "'Bonn'"),
-        ("[weather(city='Ulm'), time()]", ReasonCode.WRONG_CALL_COUNT, None),
+        ("[weather(city='Ulm'), time()]", ReasonCode.WRONG_CALL_COUNT, "weather(city='Ulm'), time()"),
         ("[weather(city='Ulm'", ReasonCode.UNPARSABLE, "[weather(city='Ulm'"),
-        ("I do not know.", ReasonCode.NO_CALL, None),
-        ("", ReasonCode.NO_CALL, None),
-        ("[]", ReasonCode.NO_CALL, None),
+        ("I do not know.", ReasonCode.NO_CALL, "I do not know."),
+        ("", ReasonCode.NO_CALL, ""),
+        ("[]", ReasonCode.NO_CALL, "[]"),
     ],
 )
 def test_reasons_and_their_places(judge, text, code, place):
@@ -59,11 +63,11 @@ def test_reasons_and_their_places(judge, text, code, place):
     (reason,) = verdict.reasons
     assert reason.code == code
     assert verdict.score == float(code is ReasonCode.CORRECT)
-    assert (reason.span and text[slice(*reason.span)]) == place
+    assert text[slice(*reason.span)] == place
     thinking = f"<think>weather(city='x')</think><answer>{text}</answer>"
     inside = judge(TASK, thinking, FunRL())
     assert (inside.score, inside.reasons[0].code) == (verdict.score, code)
-    assert (inside.reasons[0].span and thinking[slice(*inside.reasons[0].span)]) == place
+    assert thinking[slice(*inside.reasons[0].span)] == place
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_agrees_with_check_on_bfcl(rollouts_of):
     tasks = list(Bfcl(["simple_python", "parallel", "live_multiple"], limit=40).load())
     texts = [PythonCalls().render(PythonCalls().parse(first_answer(task)).calls) for task in tasks]
     texts = [text if row % 3 else text.replace("=", "=-", 1) for row, text in enumerate(texts)]
-    verdicts = AstMatch().score(rollouts=rollouts_of(PythonCalls(), tasks, texts))
+    verdicts = AstMatch(mode="bfcl").score(rollouts=rollouts_of(PythonCalls(), tasks, texts))
     for task, text, verdict in zip(tasks, texts, verdicts, strict=True):
         meta = task.meta
         expected = check(text, meta["functions"], meta["possible_answer"], meta["category"])
@@ -117,18 +121,38 @@ def first_answer(task):
     )
 
 
-def test_same_text_is_checked_once(rollouts_of, monkeypatch):
+@pytest.mark.parametrize("mode", ["strict", "bfcl"])
+def test_same_text_is_judged_once(rollouts_of, monkeypatch, mode):
     seen = []
-
-    def counted(*args):
-        seen.append(args)
-        return check(*args)
-
-    monkeypatch.setattr(ast_match, "check", counted)
+    judge = AstMatch.judge
+    monkeypatch.setattr(AstMatch, "judge", lambda self, *args: seen.append(args) or judge(self, *args))
     texts = ["[weather(city='Ulm')]", "[weather(city='Bonn')]"] * 4
-    verdicts = AstMatch().score(rollouts=rollouts_of(PythonCalls(), [TASK] * 8, texts))
+    verdicts = AstMatch(mode=mode).score(rollouts=rollouts_of(PythonCalls(), [TASK] * 8, texts))
     assert [verdict.score for verdict in verdicts] == [1.0, 0.0] * 4
     assert len(seen) == 2
+
+
+JSON_REPLY = '<tool_call>{"name": "weather", "arguments": {"city": "ulm.", "days": 3}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (JSON_REPLY, 1.0),
+        (JSON_REPLY.replace("3", "4"), 0.0),
+        ("[weather(city='Ulm')]", 0.0),  # right in BFCL's own format, and no call in this one
+        ("<tool_call>[weather(city='Ulm')]</tool_call>", 0.0),
+    ],
+)
+def test_calls_in_json(judge, text, score):
+    assert judge(TASK, text, Hermes()).score == score
+
+
+def test_pickled_without_what_it_keeps(rollouts_of):
+    reward = AstMatch()
+    reward.score(rollouts=rollouts_of(PythonCalls(), [TASK], ["[weather(city='Ulm')]"]))
+    again = pickle.loads(pickle.dumps(reward))
+    assert (again, len(again._strict.kept), len(reward._strict.kept)) == (reward, 0, 1)
 
 
 def test_key_from_json_schema():
