@@ -17,7 +17,7 @@ CHECKS: dict[str, Callable[..., None]] = {
 }
 ADAPTERS = ("trl", "verl", "ms_swift")
 """Rewards that only carry somebody else's function."""
-OPTIONS: dict[str, dict[str, Any]] = {}
+OPTIONS: dict[str, dict[str, Any]] = {"overlong": {"max_tokens": 60, "buffer": 20}}
 """For plugins with an option that has no default."""
 
 FIRST_PARTY = [
