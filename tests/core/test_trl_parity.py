@@ -35,6 +35,9 @@ LOSS_TYPE = {"sequence": "grpo", "token": "bnpo", "constant": "dr_grpo"}
 LONGEST = 9
 """Tokens of the longest completion."""
 TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 3e-5
+"""Through the whole model in float32, whose sums the packed row takes in another order: 1.5e-5 was met once, at
+temperature 0.6."""
 PHASES = (Phase.reuse, Phase.generate)
 """No shrinking: of two models it takes minutes."""
 
@@ -247,7 +250,7 @@ def assert_gradients_equal(
             float((ours[name] - expected).norm()),
             max(float(expected.norm()), float(unit[name].norm()), least),
         )
-        assert distance <= TOLERANCE * size, f"{name}: {distance:.2e} of {size:.2e}"
+        assert distance <= GRADIENT_TOLERANCE * size, f"{name}: {distance:.2e} of {size:.2e}"
 
 
 def assert_losses_equal(ours: float, theirs: float, inputs: dict[str, torch.Tensor]) -> None:
