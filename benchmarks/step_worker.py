@@ -207,7 +207,9 @@ def make_learner(setting: Setting, prompts: list[list[int]], folder: Path) -> An
 def _recipe(setting: Setting, folder: Path) -> Any:
     from callwright.recipe import Recipe
 
-    micro_batch = setting.rows_per_forward * (setting.prompt_tokens + setting.max_new_tokens)
+    # As many rows as in TRL's forward pass: whole groups, each with its prompt once.
+    prompts = setting.rows_per_forward // setting.group
+    micro_batch = prompts * setting.prompt_tokens + setting.rows_per_forward * setting.max_new_tokens
     return Recipe.model_validate(
         {
             "run": folder,
