@@ -181,7 +181,7 @@ def parse(arguments: Iterable[str]) -> argparse.Namespace:
     add("--kl", type=float, nargs="?", const=0.04, default=0.0, help="KL coefficient; above 0 there is a reference")
     add("--repeats", type=int, default=3, help="processes of each side, in turn")
     add("--steps", type=int, default=1, help="measured steps in each process, after one for warming up")
-    add("--rows-per-forward", type=int, help="rows in a forward pass of the update; default: a group on a CPU, else all")
+    add("--rows-per-forward", type=int, help="rows in a forward pass of the update; default: a group on a CPU, or all")
     add("--gradient-checkpointing", action="store_true", help="on both sides")
     add("--sweep", action="store_true", help="also print the limit over many shapes")
     add("--sweep-measure", action="store_true", help="with --sweep, also measure some corner shapes")
