@@ -17,8 +17,8 @@ import warnings
 warnings.simplefilter("ignore")
 
 
-def load_peer():
-    os.environ["BFCL_PROJECT_ROOT"] = tempfile.mkdtemp(prefix="bfcl-")
+def load_peer(folder):
+    os.environ["BFCL_PROJECT_ROOT"] = folder  # it makes folders there as it is imported
     # the checker reads one attribute of its models' table; the real table would import every vendor's SDK
     table = types.ModuleType("bfcl_eval.constants.model_config")
     table.MODEL_CONFIG_MAPPING = {
@@ -61,14 +61,15 @@ def load_peer():
 
 
 if __name__ == "__main__":
-    judge = load_peer()
-    gc.freeze()
-    for line in sys.stdin:
-        case = json.loads(line)
-        if isinstance(case, list):
-            start = time.process_time()
-            verdicts = [judge(one) for one in case]
-            result = {"cpu": time.process_time() - start, "verdicts": verdicts}
-        else:
-            result = judge(case)
-        print(json.dumps(result), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bfcl-") as folder:
+        judge = load_peer(folder)
+        gc.freeze()
+        for line in sys.stdin:
+            case = json.loads(line)
+            if isinstance(case, list):
+                start = time.process_time()
+                verdicts = [judge(one) for one in case]
+                result = {"cpu": time.process_time() - start, "verdicts": verdicts}
+            else:
+                result = judge(case)
+            print(json.dumps(result), flush=True)
