@@ -61,7 +61,8 @@ def _hash(seed: int, task_id: str) -> bytes:
 
 @dataclass
 class Deck:
-    """Training tasks with the tokens of their prompts, dealt in a new order every epoch. Its state is two numbers."""
+    """Training tasks with the tokens of their prompts, dealt in a new order every epoch, or by weight. Its state is two
+    numbers."""
 
     tasks: list[Task]
     prompts: list[array[int]]
@@ -70,7 +71,9 @@ class Deck:
     position: int = 0
     _order: tuple[int, list[int]] = field(default=(-1, []), repr=False)
 
-    def draw(self) -> tuple[Task, list[int]]:
+    def draw(self, weights: list[float] | None = None) -> tuple[Task, list[int]]:
+        """The next task. weights: one per task; a task is drawn in proportion to its own, which becomes 0. When none
+        is left above 0, the usual order goes on."""
         if self.position == len(self.tasks):
             self.epoch, self.position = self.epoch + 1, 0
         if self._order[0] != self.epoch:
@@ -79,6 +82,9 @@ class Deck:
             self._order = (self.epoch, order)
         index = self._order[1][self.position]
         self.position += 1
+        if weights is not None and any(weights):
+            (index,) = random.Random(f"{self.seed}:{self.epoch}:{self.position}").choices(range(len(weights)), weights)
+            weights[index] = 0.0
         return self.tasks[index], list(self.prompts[index])
 
     def state_dict(self) -> dict[str, JSON]:

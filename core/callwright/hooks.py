@@ -21,7 +21,7 @@ from callwright.combine import mistakes as mistakes_of_combination
 from callwright.judging import marked, shown
 from callwright.plugins import PluginError, near, summary
 from callwright.scoring import BadNumber, Named, Scorer, policy_mistakes
-from callwright.types import MicroBatch, Need, Rollouts, Task
+from callwright.types import MicroBatch, Need, Replayed, Rollouts, Task
 
 __all__ = ["HOOKS", "BadNumber", "Hooks", "Named", "RegistrationError", "composition_mistakes"]
 
@@ -92,6 +92,10 @@ class Hooks:
         self._scorer = Scorer(self._rewards)
         self.needs = frozenset().union(*(_needs(component) for component in (*components, self._core)))
         """What the core is to compute: the union over all components."""
+        self.top_logps = max(map(_top_logps, (*components, self._core)))
+        """How many of the likeliest tokens `MicroBatch.top_logps` is to hold; 0 for none."""
+        self.corrects_sampling = any(getattr(c.plugin, "corrects_sampling", False) for c in components)
+        """Whether a plugin corrects for completions that another distribution than the policy drew."""
 
     # ---- registration
 
@@ -130,15 +134,29 @@ class Hooks:
 
     # ---- generation
 
+    def task_weights(self, step: int, tasks: Sequence[Task]) -> list[float] | None:
+        """Product of the weights, one per training task; None if no plugin gives any."""
+        import torch
+
+        product: Tensor | None = None
+        for component, answer in self._contributions("task_weights", step=step, tasks=tasks):
+            weights = _tensor(component, "task_weights", answer, (len(tasks),), "(number of tasks,)").double().cpu()
+            if bool((~weights.isfinite() | (weights < 0)).any()):
+                _broken(component, "task_weights", "must return numbers of at least 0")
+            product = weights if product is None else product * weights
+        return None if product is None else torch.as_tensor(product).tolist()
+
     def sampling(
         self, step: int, steps: int, tasks: Sequence[Task], group_ids: Tensor, plan: Mapping[str, float]
-    ) -> dict[str, Tensor | int]:
-        """The sampling plan: `temperature`, `top_p`, `min_p` (N,) float32, `top_k` (N,) long, and `seed` if one is set.
+    ) -> dict[str, Tensor | int | list[str]]:
+        """The sampling plan: `temperature`, `top_p`, `min_p` (N,) float32, `top_k` (N,) long, and, if they are set,
+        `seed` and the N texts of `prefix`.
 
         `plan`: the recipe's numbers, from which the plugins start.
         """
         rows = len(tasks)
-        result: dict[str, Tensor | int] = {name: _plan_field(self._core, name, v, rows) for name, v in plan.items()}
+        result: dict[str, Tensor | int | list[str]]
+        result = {name: _plan_field(self._core, name, v, rows) for name, v in plan.items()}
         for part in self._parts["sampling"]:
             fields = self._ask(part, "sampling", step=step, steps=steps, tasks=tasks, group_ids=group_ids)
             if fields is None:
@@ -168,6 +186,21 @@ class Hooks:
                 row = int(rows[int((~highest.isfinite()).nonzero()[0])])
                 _broken(part.component, "process_logits", f"row {row}: NaN, infinity, or no token left to sample")
         return logits
+
+    def replay(self, rollouts: Rollouts) -> list[Replayed]:
+        """Completions of earlier steps that join groups of this one."""
+        found: list[Replayed] = []
+        groups = set(rollouts.group_ids.tolist())
+        for component, answer in self._contributions("replay", rollouts=rollouts):
+            for one in answer:
+                if not isinstance(one, Replayed):
+                    _broken(component, "replay", f"must return objects of Replayed, but one is {shown(one)}")
+                if one.group not in groups:
+                    _broken(component, "replay", f"there is no group {one.group} in this step")
+                if not one.completion_ids or len(one.completion_ids) != len(one.behaviour_logps):
+                    _broken(component, "replay", "a completion needs tokens, and as many log-probabilities")
+                found.append(one)
+        return found
 
     # ---- rewards
 
@@ -314,9 +347,9 @@ class Hooks:
                 owners[name] = component
         return terms
 
-    def step_ended(self, step: int, metrics: Mapping[str, float], control: Control) -> None:
+    def step_ended(self, step: int, metrics: Mapping[str, float], rollouts: Rollouts, control: Control) -> None:
         for part in self._parts["step_ended"]:
-            self._ask(part, "step_ended", step=step, metrics=metrics, control=control)
+            self._ask(part, "step_ended", step=step, metrics=metrics, rollouts=rollouts, control=control)
 
     # ---- state and time
 
@@ -425,6 +458,10 @@ def _needs(component: Named) -> frozenset[Need]:
     return frozenset(Need(need) for need in getattr(component.plugin, "needs", ()))
 
 
+def _top_logps(component: Named) -> int:
+    return int(getattr(component.plugin, "top_logps", 1)) if Need.TOP_LOGPS in _needs(component) else 0
+
+
 def _handle(manager: pluggy.PluginManager, plugin: object) -> _Handle:
     handle = _Handle()
     for name in marked(plugin).values():
@@ -481,8 +518,8 @@ def _participating(rollouts: Rollouts) -> Tensor:
     return ~rollouts.total.isnan()
 
 
-def _plan_field(component: Named, name: str, value: Any, rows: int) -> Tensor | int:
-    """A field of the sampling plan, checked: (N,) float32, long for `top_k`, or the int `seed`."""
+def _plan_field(component: Named, name: str, value: Any, rows: int) -> Tensor | int | list[str]:
+    """A field of the sampling plan, checked: (N,) float32, long for `top_k`, the int `seed` or N texts."""
     import torch
 
     def broken(text: str) -> NoReturn:
@@ -492,8 +529,13 @@ def _plan_field(component: Named, name: str, value: Any, rows: int) -> Tensor | 
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             broken(f"must be an int of at least 0, but is {shown(value)}")
         return value
+    if name == "prefix":
+        texts = [value] * rows if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
+        if len(texts) != rows or not all(isinstance(text, str) for text in texts):
+            broken(f"must be a text or {rows} of them, but is {shown(value)}")
+        return texts
     if name not in _IN_RANGE:
-        _broken(component, "sampling", f"unknown field '{name}'{near(str(name), [*_IN_RANGE, 'seed'])}")
+        _broken(component, "sampling", f"unknown field '{name}'{near(str(name), [*_IN_RANGE, 'seed', 'prefix'])}")
     if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
         broken(f"must be a number or a tensor ({rows},), but is {shown(value)}")
     given = torch.as_tensor(value)

@@ -23,7 +23,10 @@ Rewards have no unit; log-probabilities and entropies are in nats at the row's t
 
 A plugin may also have:
 - `needs`: a collection of `callwright.Need`, what the core is to compute for it;
-- `state_dict()` and `load_state_dict(state)`: JSON values that go into every checkpoint.
+- `state_dict()` and `load_state_dict(state)`: JSON values that go into every checkpoint;
+- `recipe_mistakes(recipe)`: texts that say why this recipe does not suit it; `callwright check` shows them;
+- `corrects_sampling = True`: it corrects for completions that another distribution than the policy drew. The core
+  warns once when there are such completions and no such plugin.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from callwright.loop import Control
-    from callwright.types import MicroBatch, Rollouts, Task, Verdict
+    from callwright.types import MicroBatch, Replayed, Rollouts, Task, Verdict
 
 hookspec = pluggy.HookspecMarker("callwright")
 hookimpl = pluggy.HookimplMarker("callwright")
@@ -47,7 +50,28 @@ hookimpl = pluggy.HookimplMarker("callwright")
 
 
 @hookspec
-def sampling(step: int, steps: int, tasks: Sequence[Task], group_ids: Tensor) -> Mapping[str, float | Tensor] | None:
+def task_weights(step: int, tasks: Sequence[Task]) -> Tensor | None:
+    """How much each training task is wanted in this step.
+
+    Called once before a step draws its prompts. step: int, from 0. tasks: all training tasks, always in one order.
+
+    Returns weights (number of tasks,) float32, not negative. Prompts are drawn with probabilities in proportion to
+    them, none twice in a step; when fewer have a weight than are wanted, the rest come in the usual order.
+
+    Fold: product. Without a plugin, tasks come in a shuffled order, each once in an epoch.
+
+    Example, every second task only:
+
+        @hookimpl
+        def task_weights(self, tasks):
+            return (torch.arange(len(tasks)) % 2).float()
+    """
+
+
+@hookspec
+def sampling(
+    step: int, steps: int, tasks: Sequence[Task], group_ids: Tensor
+) -> Mapping[str, float | Tensor | str | Sequence[str]] | None:
     """Fields of the sampling plan for this step's completions.
 
     Called once before each generation (again when flat groups are refilled), not in greedy evaluation.
@@ -55,7 +79,9 @@ def sampling(step: int, steps: int, tasks: Sequence[Task], group_ids: Tensor) ->
     step: int, from 0. steps: int, the recipe's total. tasks: the task of every row (N). group_ids: (N,) long.
 
     Returns a mapping with any of `temperature` (> 0), `top_p` (0, 1], `top_k` (>= 0, 0 is off), `min_p` [0, 1)
-    and `seed` (int, for the whole step); each value a number, or a tensor (N,), one per row.
+    and `seed` (int, for the whole step); each value a number, or a tensor (N,), one per row. `prefix` is the text with
+    which a completion begins, one for all or N of them, "" for none: its tokens are not drawn (their behaviour
+    log-probability is 0), and belong to the completion like all others.
 
     Fold: in recipe order, field by field, the later plugin wins. Before the first plugin the plan is the recipe's
     `train.temperature`, `top_p`, `top_k` and `min_p`.
@@ -89,6 +115,26 @@ def process_logits(logits: Tensor, rows: Tensor, positions: Tensor, segments: Te
         def process_logits(self, logits, segments):
             inside = (segments != Segment.THINKING) & (segments != Segment.OTHER)
             return torch.where(inside[:, None], logits / 0.5, logits)
+    """
+
+
+@hookspec
+def replay(rollouts: Rollouts) -> Sequence[Replayed] | None:
+    """Let completions of earlier steps join this step's groups.
+
+    rollouts: this step's completions, as for `score`.
+
+    Returns completions with the groups that they join. They become rows like all others, marked in
+    `rollouts.off_policy`: scored again, with `policy_logps` and `entropy` of the policy as it is now.
+
+    Fold: union; rows stand behind those of this step, by the plugins' names.
+
+    Example, the last correct completion of each task (remembered in `step_ended`):
+
+        @hookimpl
+        def replay(self, rollouts):
+            seen = {t.id: g for t, g in zip(rollouts.tasks, rollouts.group_ids.tolist())}
+            return [Replayed(seen[i], *self.pool[i]) for i in seen if i in self.pool]
     """
 
 
@@ -262,11 +308,12 @@ def loss_terms(batch: MicroBatch) -> Mapping[str, Tensor] | None:
 
 
 @hookspec
-def step_ended(step: int, metrics: Mapping[str, float], control: Control) -> None:
-    """Look at the step's metrics, adapt own state, ask the loop for something.
+def step_ended(step: int, metrics: Mapping[str, float], rollouts: Rollouts, control: Control) -> None:
+    """Look at the step's metrics and completions, adapt own state, ask the loop for something.
 
-    step: int, the step that ended. metrics: what goes into `metrics.jsonl`.
-    control: `control.stop(reason)`, `control.save()`, `control.reset_reference()`.
+    step: int, the step that ended. metrics: what goes into `metrics.jsonl`. rollouts: what the step trained on.
+    control: `control.stop(reason)`, `control.save()`, `control.reset_reference()`, `control.sync_reference(share)`,
+    `control.reset_optimizer()`.
 
     Returns nothing. Called in recipe order; nothing is folded.
 

@@ -341,6 +341,7 @@ def generate(
     end_ids: Sequence[int],
     stop: Sequence[str] = (),
     generator: torch.Generator | None = None,
+    forced: Sequence[Sequence[int]] | None = None,
     process_logits: ProcessLogits | None = None,
     segments: Callable[[Sequence[list[int]]], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -348,8 +349,9 @@ def generate(
     """Draw N completions.
 
     prompts: B lists of tokens. group: (N,) long, which prompt each completion continues. end_ids: tokens that end a
-    completion and belong to it. stop: strings that end it; the text keeps them. segments: what `process_logits` may
-    ask for: the rows' tokens so far -> (n,) int8. progress: called with (tokens so far, `max_new_tokens`).
+    completion and belong to it. stop: strings that end it; the text keeps them. forced: tokens with which each
+    completion begins, by row; they are not drawn. segments: what `process_logits` may ask for: the rows' tokens so far
+    -> (n,) int8. progress: called with (tokens so far, `max_new_tokens`).
     """
     rows = len(group)
     tokens: list[list[int]] = [[] for _ in range(rows)]
@@ -379,7 +381,12 @@ def generate(
                 )
                 behaviour = probabilities if sampled_from is logits else sampled_from.softmax(-1)
                 chosen = draw(behaviour, generator)
+                given = _forced(forced, active, position)
+                if given is not None:
+                    chosen = torch.where(given.to(chosen) < 0, chosen, given.to(chosen))
                 scores[:, active, position] = _score(logits, probabilities, sampled_from, behaviour, chosen).cpu()
+                if given is not None:
+                    scores[0, active[given >= 0], position] = 0.0  # nothing else could come
             ended = []
             for row, token in zip(active.tolist(), chosen.tolist(), strict=True):
                 tokens[row].append(token)
@@ -400,6 +407,13 @@ def generate(
     ids = torch.tensor([row + [end_ids[0]] * (longest - len(row)) for row in tokens])
     mask = torch.arange(longest) < torch.tensor([len(row) for row in tokens])[:, None]
     return Generation(ids, mask, truncated, *scores[:, :, :longest])
+
+
+def _forced(tokens: Sequence[Sequence[int]] | None, rows: Tensor, position: int) -> Tensor | None:
+    """(n,) long: the token that each row must take, -1 where it is free; None where all are."""
+    if tokens is None or not any(len(tokens[row]) > position for row in rows.tolist()):
+        return None
+    return torch.tensor([tokens[row][position] if position < len(tokens[row]) else -1 for row in rows.tolist()])
 
 
 def _rows(values: Tensor | None, rows: Tensor) -> Tensor | None:

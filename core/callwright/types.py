@@ -223,6 +223,9 @@ class Need(StrEnum):
     """`MicroBatch.entropy` carries a gradient."""
     REF_LOGPS = "ref_logps"
     """Log-probabilities under the reference model: a forward pass more."""
+    TOP_LOGPS = "top_logps"
+    """`MicroBatch.top_logps`: log-probabilities of the likeliest tokens, with a gradient. How many: the plugin's
+    attribute `top_logps`."""
 
 
 @dataclass(slots=True)
@@ -257,6 +260,8 @@ class Rollouts:
     """(N,) bool: the completion hit the length limit."""
     temperature: Tensor
     """(N,) float32: the sampling plan's."""
+    off_policy: Tensor
+    """(N,) bool: rows that the `replay` hook added. Their `behaviour_logps` are of when they were drawn."""
     ref_logps: Tensor | None = None
     """(N, T) float32, present when a plugin needs it."""
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
@@ -326,6 +331,18 @@ def _join(values: list[Any]) -> Any:
     return torch.cat(values)
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A completion of an earlier step that a plugin adds to a group of this step."""
+
+    group: int
+    """The value of `Rollouts.group_ids` of the group that it joins: one of the same task."""
+    completion_ids: Sequence[int]
+    """Its tokens, the end-of-turn token included."""
+    behaviour_logps: Sequence[float]
+    """Of each token, in nats, when it was drawn."""
+
+
 @dataclass(slots=True)
 class MicroBatch:
     """The rows of one forward pass inside an optimisation pass; what `policy_loss` and `loss_terms` see.
@@ -357,6 +374,13 @@ class MicroBatch:
     rows: Tensor
     """(n,) long: which rows of `rollouts`."""
     rollouts: Rollouts
+    top_logps: Tensor | None = None
+    """(n, T, K) float32, with a gradient, present when a plugin needs it: of the policy now, of the K tokens that were
+    the likeliest before this step's first update, likeliest first."""
+    old_top_logps: Tensor | None = None
+    """(n, T, K) float32: of the same tokens before this step's first update."""
+    top_ids: Tensor | None = None
+    """(n, T, K) long: these tokens."""
 
     def aggregate(self, values: Tensor) -> Tensor:
         """Scalar: the part of the step's aggregate of `values` (n, T) that falls on this micro-batch.
