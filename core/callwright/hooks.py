@@ -192,13 +192,15 @@ class Hooks:
         found: list[Replayed] = []
         groups = set(rollouts.group_ids.tolist())
         for component, answer in self._contributions("replay", rollouts=rollouts):
-            for one in answer:
+            for one in answer if isinstance(answer, Sequence) else [answer]:
                 if not isinstance(one, Replayed):
                     _broken(component, "replay", f"must return objects of Replayed, but one is {shown(one)}")
                 if one.group not in groups:
                     _broken(component, "replay", f"there is no group {one.group} in this step")
                 if not one.completion_ids or len(one.completion_ids) != len(one.behaviour_logps):
                     _broken(component, "replay", "a completion needs tokens, and as many log-probabilities")
+                if not all(map(math.isfinite, one.behaviour_logps)):
+                    _broken(component, "replay", "log-probabilities must be finite")
                 found.append(one)
         return found
 
@@ -316,9 +318,14 @@ class Hooks:
     @property
     def learns_without_advantage(self) -> bool:
         """Whether a row whose advantages are all 0 may have a gradient: some loss is not the core's surrogate."""
-        parts = [*self._parts["policy_loss"], *self._parts["loss_terms"]]
+        losses = [p.component for p in self._parts["policy_loss"]]
+        terms = [p.component for p in self._parts["loss_terms"]]
         # The core's own term is the KL, and there is none unless the core needs the reference.
-        return Need.REF_LOGPS in _needs(self._core) or any(part.component is not self._core for part in parts)
+        return (
+            Need.REF_LOGPS in _needs(self._core)
+            or any(component is not self._core for component in terms)
+            or any(not getattr(c.plugin, "zero_without_advantage", False) for c in losses if c is not self._core)
+        )
 
     def policy_loss(self, batch: MicroBatch) -> Tensor:
         """Loss of every token (n, T) float32 of the one plugin that answers, else the core's; 0 off the mask."""

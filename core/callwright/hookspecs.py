@@ -25,6 +25,8 @@ A plugin may also have:
 - `needs`: a collection of `callwright.Need`, what the core is to compute for it;
 - `state_dict()` and `load_state_dict(state)`: JSON values that go into every checkpoint;
 - `recipe_mistakes(recipe)`: texts that say why this recipe does not suit it; `callwright check` shows them;
+- `zero_without_advantage = True`, with `policy_loss`: a row whose advantages are all 0 has no gradient, so that the core
+  may leave it out of the update;
 - `corrects_sampling = True`: it corrects for completions that another distribution than the policy drew. The core
   warns once when there are such completions and no such plugin.
 """
@@ -127,7 +129,7 @@ def replay(rollouts: Rollouts) -> Sequence[Replayed] | None:
     Returns completions with the groups that they join. They become rows like all others, marked in
     `rollouts.off_policy`: scored again, with `policy_logps` and `entropy` of the policy as it is now.
 
-    Fold: union; rows stand behind those of this step, by the plugins' names.
+    Fold: union; in each group they stand behind this step's own, by the plugins' names.
 
     Example, the last correct completion of each task (remembered in `step_ended`):
 

@@ -24,8 +24,11 @@ from callwright.hooks import BadNumber, Hooks
 from callwright.packing import Policy
 from callwright.recipe import Recipe, TrainConfig
 from callwright.rollouts import character_segments, decode, make_rollouts
-from callwright.sampling import SamplingPlan, generate
+from callwright.sampling import Generation, SamplingPlan, generate
 from callwright.types import CallwrightError, Dialect, MicroBatch, Need, Rollouts, Segment
+
+SAMPLING_TOLERANCE = 1e-3
+"""Nats by which a token's log-probability may differ from the policy's before completions count as another's."""
 
 
 @dataclass
@@ -34,7 +37,8 @@ class Control:
 
     stopped: str | None = None
     wants_save: bool = False
-    wants_reference: bool = False
+    reference_share: float = 0.0
+    wants_new_optimizer: bool = False
 
     def stop(self, reason: str) -> None:
         """End the run after this step, as if it had been the last; `reason` is shown."""
@@ -46,7 +50,41 @@ class Control:
 
     def reset_reference(self) -> None:
         """Make the policy as it is now the reference model."""
-        self.wants_reference = True
+        self.sync_reference(1.0)
+
+    def sync_reference(self, share: float) -> None:
+        """Move the reference model towards the policy: (1 - share) of what it is, plus `share` of the policy's weights.
+
+        Raises ValueError for a share that is not above 0 and at most 1.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, not {share}")
+        self.reference_share = share
+
+    def reset_optimizer(self) -> None:
+        """Let the optimizer forget its running means."""
+        self.wants_new_optimizer = True
+
+
+@dataclass
+class OldScores:
+    """Of the policy before this step's first update: filled in the first optimisation pass, read in the others."""
+
+    logps: Tensor
+    """(N, T) float32."""
+    top_logps: Tensor
+    """(N, T, K) float32; K is 0 unless a plugin needs them."""
+    top_ids: Tensor
+    """(N, T, K) long."""
+
+    @classmethod
+    def empty(cls, rollouts: Rollouts, top: int, device: torch.device) -> OldScores:
+        shape = rollouts.mask.shape
+        return cls(
+            torch.zeros(shape, device=device),
+            torch.zeros(*shape, top, device=device),
+            torch.zeros(*shape, top, dtype=torch.long, device=device),
+        )
 
 
 @dataclass
@@ -67,6 +105,7 @@ class Learner:
     reference: Policy | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     """Draws the completions."""
+    warned_of_sampling: bool = False
 
     def step(self, step: int) -> tuple[dict[str, float], Rollouts]:
         """One GRPO step: the metrics, and the completions that it trained on."""
@@ -104,10 +143,12 @@ class Learner:
         problem: BadNumber | None = None
         kept: list[Rollouts] = []
         groups = rounds = dropped = tokens = failed = 0
+        weights = self.hooks.task_weights(step, self.deck.tasks)
         while groups < train.prompts_per_step and rounds <= train.refills:
-            rollouts = self.generate(step, train.prompts_per_step - groups, first_group=(groups + dropped))
-            problem = self.reward(rollouts) or problem
+            rollouts = self.generate(step, train.prompts_per_step - groups, groups + dropped, weights)
             tokens += int(rollouts.mask.sum())
+            rollouts = self.with_replayed(rollouts)
+            problem = self.reward(rollouts) or problem
             failed += sum(any(v[row].failure for v in rollouts.verdicts.values()) for row in range(len(rollouts)))
             rounds += 1
             keep = self.hooks.keep_groups(rollouts)
@@ -129,16 +170,17 @@ class Learner:
             problem = problem or error
         return problem
 
-    def generate(self, step: int, prompts: int, first_group: int) -> Rollouts:
+    def generate(self, step: int, prompts: int, first_group: int, weights: list[float] | None) -> Rollouts:
         """A group of completions for each of the next prompts of the deck, parsed but not scored."""
         train = self.recipe.train
-        drawn = [self.deck.draw() for _ in range(prompts)]
+        drawn = [self.deck.draw(weights) for _ in range(prompts)]
         group = torch.arange(prompts).repeat_interleave(train.group_size)
         tasks = [drawn[g][0] for g in group.tolist()]
         defaults = {"temperature": train.temperature, "top_p": train.top_p, "top_k": train.top_k, "min_p": train.min_p}
         fields: dict[str, Any] = self.hooks.sampling(step, train.steps, tasks, group + first_group, defaults)
         if (seed := fields.pop("seed", None)) is not None:
             self.generator.manual_seed(int(seed))
+        forced = self._tokens(fields.pop("prefix", None))
         plan = SamplingPlan(**fields)
         self.policy.model.eval()
         generation = generate(
@@ -151,6 +193,7 @@ class Learner:
             end_ids=self.ends,
             stop=self.dialect.stop,
             generator=self.generator,
+            forced=forced,
             process_logits=self.hooks.process_logits if self.hooks.processes_logits else None,
             segments=self._newest_segments,
             progress=lambda done, total: self.display.phase("generate", done, total),
@@ -167,6 +210,46 @@ class Learner:
             ends=self.ends,
         )
 
+    def _tokens(self, texts: list[str] | None) -> list[list[int]] | None:
+        """Of texts with which completions begin."""
+        if texts is None:
+            return None
+        tokens = {text: self.tokenizer.encode(text, add_special_tokens=False) for text in set(texts)}
+        return [tokens[text][: self.recipe.train.max_new_tokens] for text in texts]
+
+    def with_replayed(self, rollouts: Rollouts) -> Rollouts:
+        """This round's completions, and behind those of each group the ones that plugins replay."""
+        replayed = self.hooks.replay(rollouts)
+        if not replayed:
+            return rollouts
+        first = {int(group): row for row, group in reversed(list(enumerate(rollouts.group_ids)))}
+        rows = [first[one.group] for one in replayed]
+        lengths = torch.tensor([len(one.completion_ids) for one in replayed])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.full(mask.shape, self.ends[0])
+        ids[mask] = torch.tensor([token for one in replayed for token in one.completion_ids])
+        behaviour = torch.zeros(mask.shape)
+        behaviour[mask] = torch.tensor([logp for one in replayed for logp in one.behaviour_logps])
+        like = rollouts.select(rows)  # one row of the same group, for prompt and temperature
+        with torch.no_grad():
+            logps, entropy = self.policy.score(like.prompt_ids, ids, mask, like.temperature)
+        assert entropy is not None
+        whole = torch.zeros(len(rows), dtype=torch.bool)
+        added = make_rollouts(
+            rollouts.step,
+            like.tasks,
+            like.group_ids,
+            like.prompt_ids,
+            Generation(ids, mask, whole, behaviour, logps.cpu(), entropy.cpu()),
+            like.temperature,
+            tokenizer=self.tokenizer,
+            dialect=self.dialect,
+            ends=self.ends,
+            off_policy=True,
+        )
+        together = Rollouts.concatenate([rollouts, added])
+        return together.select(together.group_ids.argsort(stable=True))
+
     def _newest_segments(self, tokens: Sequence[list[int]]) -> Tensor:
         texts = [decode(self.tokenizer, ids, self.ends) for ids in tokens]
         last = [character_segments(self.dialect.parse(text))[-1:] or [int(Segment.OTHER)] for text in texts]
@@ -176,11 +259,25 @@ class Learner:
 
     def judge(self, rollouts: Rollouts) -> None:
         """Fill `ref_logps` if a plugin needs them, then `advantages` and `token_weights`."""
+        self._warn_of_sampling(rollouts)
         if Need.REF_LOGPS in self.hooks.needs:
             rollouts.ref_logps = self.reference_logps(rollouts)
         base = self.hooks.advantages(rollouts)
         rollouts.advantages = base[:, None] * rollouts.mask + self.hooks.shape_advantages(rollouts, base)
         rollouts.token_weights = self.hooks.token_weights(rollouts)
+
+    def _warn_of_sampling(self, rollouts: Rollouts) -> None:
+        """Say once when the loss takes completions for the policy's own that another distribution drew."""
+        if self.hooks.corrects_sampling or self.warned_of_sampling:
+            return
+        difference = (rollouts.behaviour_logps - rollouts.policy_logps)[rollouts.mask].abs()
+        if bool((difference > SAMPLING_TOLERANCE).any()):
+            self.warned_of_sampling = True
+            self.display.warn(
+                "completions are not drawn from the policy as it is (filters, forced tokens, a temperature by token, or"
+                f" replay): log-probabilities differ by up to {float(difference.max()):.2g} nats, and nothing corrects"
+                " for it; add `use: importance_correction` under explore, or accept the bias"
+            )
 
     @torch.no_grad()
     def reference_logps(self, rollouts: Rollouts) -> Tensor:
@@ -215,13 +312,13 @@ class Learner:
             return {"loss": 0.0, "grad_norm": 0.0}
         self.policy.model.train()
         # In the first pass the policy is still the one before the update, so its log-probabilities are the old ones.
-        old_logps = torch.zeros(rollouts.mask.shape, device=self.policy.device)
+        old = OldScores.empty(rollouts, self.hooks.top_logps, self.policy.device)
         sums: defaultdict[str, float] = defaultdict(float)
         for number in range(train.passes):
             self.optimizer.zero_grad(set_to_none=True)
             done = number * len(rows)
             for part in self.micro_batches(rollouts, rows):
-                batch = self.micro_batch(rollouts, part, shares, old_logps, first_pass=number == 0)
+                batch = self.micro_batch(rollouts, part, shares, old, first_pass=number == 0)
                 for name, value in self.backward(batch).items():
                     sums[name] += value
                 done += len(part)
@@ -247,22 +344,30 @@ class Learner:
         yield part
 
     def micro_batch(
-        self, rollouts: Rollouts, rows: list[int], shares: Tensor, old_logps: Tensor, *, first_pass: bool
+        self, rollouts: Rollouts, rows: list[int], shares: Tensor, old: OldScores, *, first_pass: bool
     ) -> MicroBatch:
         """Score the rows under the policy as it is now, with a gradient."""
         part, device, index = rollouts.select(rows), self.policy.device, torch.tensor(rows)
-        with_entropy = Need.ENTROPY_GRADIENT in self.hooks.needs
-        logps, entropy = self.policy.score(
-            part.prompt_ids, part.completion_ids, part.mask, part.temperature, entropy=with_entropy
+        top = self.hooks.top_logps
+        scores = self.policy.score_tokens(
+            part.prompt_ids,
+            part.completion_ids,
+            part.mask,
+            part.temperature,
+            entropy=Need.ENTROPY_GRADIENT in self.hooks.needs,
+            top=top if first_pass else 0,
+            top_ids=old.top_ids[index] if top and not first_pass else None,
         )
         if first_pass:
-            old_logps[index] = logps.detach()
+            old.logps[index] = scores.logps.detach()
+            if scores.top_logps is not None:
+                old.top_logps[index], old.top_ids[index] = scores.top_logps.detach(), scores.top_ids
         assert part.advantages is not None
         assert part.token_weights is not None
         return MicroBatch(
-            logps=logps,
-            entropy=part.entropy.to(device) if entropy is None else entropy,
-            old_logps=old_logps[index],
+            logps=scores.logps,
+            entropy=part.entropy.to(device) if scores.entropy is None else scores.entropy,
+            old_logps=old.logps[index],
             behaviour_logps=part.behaviour_logps.to(device),
             ref_logps=None if part.ref_logps is None else part.ref_logps.to(device),
             advantages=part.advantages.to(device),
@@ -272,6 +377,9 @@ class Learner:
             scale=shares[index].to(device),
             rows=index,
             rollouts=rollouts,
+            top_logps=scores.top_logps,
+            old_top_logps=old.top_logps[index] if top else None,
+            top_ids=old.top_ids[index] if top else None,
         )
 
     def backward(self, batch: MicroBatch) -> dict[str, float]:
@@ -323,13 +431,19 @@ def learning_rate_factor(step: int, train: TrainConfig) -> float:
 def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
     """The step's figures that need no gradient: rewards, reasons, entropy by segment, lengths, groups."""
     assert rollouts.total is not None
+    flat = grpo.flat_groups(rollouts.total, rollouts.group_ids)
+    flat_groups = float((flat.float() / _group_sizes(rollouts.group_ids)).sum() / len(rollouts.groups))
+    replayed = int(rollouts.off_policy.sum())
+    if replayed:  # they say nothing of the policy as it is
+        rollouts = rollouts.select((~rollouts.off_policy).nonzero().squeeze(1))
+    assert rollouts.total is not None
     judged = ~rollouts.total.isnan()
     shown = hooks.combine(rollouts, normalise=False) if hooks.normalises else rollouts.total
-    flat = grpo.flat_groups(rollouts.total, rollouts.group_ids)
     metrics = {
         "reward": float(shown[judged].mean()) if judged.any() else math.nan,
         "rows": float(len(rollouts)),
-        "flat_groups": float((flat.float() / _group_sizes(rollouts.group_ids)).sum() / len(rollouts.groups)),
+        "replayed_rows": float(replayed),
+        "flat_groups": flat_groups,
         "entropy": float(rollouts.entropy[rollouts.mask].mean()),
         "completion_length": float(rollouts.lengths.float().mean()),
         "truncated": float(rollouts.truncated.float().mean()),

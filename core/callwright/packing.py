@@ -327,6 +327,18 @@ def prompt_tree(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple
 # -------------------------------------------------------------------------------------------------- the policy
 
 
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """What a policy says of completion tokens: (n, T), or (M,) of a part of them. In nats, 0 off the mask."""
+
+    logps: Tensor
+    entropy: Tensor | None
+    top_logps: Tensor | None = None
+    """(n, T, K): of the tokens in `top_ids`."""
+    top_ids: Tensor | None = None
+    """(n, T, K) long."""
+
+
 class Policy:
     """A causal language model that scores completions: log-probabilities and entropy of every token.
 
@@ -381,17 +393,38 @@ class Policy:
         Returns two (n, T) float32 tensors on the model's device, in nats, 0 off the mask; the second is None without
         `entropy`. Gradients flow if they are enabled.
         """
+        scores = self.score_tokens(prompts, completions, mask, temperature, entropy=entropy)
+        return scores.logps, scores.entropy
+
+    def score_tokens(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Tensor,
+        mask: Tensor,
+        temperature: Tensor,
+        *,
+        entropy: bool = True,
+        top: int = 0,
+        top_ids: Tensor | None = None,
+    ) -> TokenScores:
+        """As `score`, with the log-probabilities of the `top` likeliest tokens too, or of those in `top_ids` (n, T, K)."""
         device = self.device
         completions, mask, temperature = completions.to(device), mask.to(device), temperature.to(device)
         with self.autocast():
             encode = self._encode_packed if self.packed else self._encode_padded
             states, index = encode(prompts, completions, mask)
             where = mask.nonzero(as_tuple=True)
-            logps, entropies = self._score_chunks(
-                states[index[where]], completions[where], temperature[where[0]], entropy
+            wanted = top_ids.to(device)[where] if top_ids is not None else completions.new_empty(len(where[0]), 0)
+            parts = self._score_chunks(
+                states[index[where]], completions[where], temperature[where[0]], wanted, entropy, top
             )
-        shape = torch.zeros(mask.shape, device=device)
-        return shape.index_put(where, logps), shape.index_put(where, entropies) if entropy else None
+
+        def placed(values: Tensor) -> Tensor:
+            return values.new_zeros(*mask.shape, *values.shape[1:]).index_put(where, values)
+
+        logps, entropies, top_logps, top_found = map(placed, parts)
+        tops = (top_logps, top_found) if top or top_ids is not None else (None, None)
+        return TokenScores(logps, entropies if entropy else None, *tops)
 
     def _encode_packed(
         self, prompts: Sequence[Sequence[int]], completions: Tensor, mask: Tensor
@@ -442,26 +475,28 @@ class Policy:
         return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
 
     def _score_chunks(
-        self, states: Tensor, targets: Tensor, temperature: Tensor, entropy: bool
-    ) -> tuple[Tensor, Tensor]:
+        self, states: Tensor, targets: Tensor, temperature: Tensor, wanted: Tensor, entropy: bool, top: int
+    ) -> tuple[Tensor, ...]:
         """Scores of M tokens; logits are made chunk by chunk and again in the backward pass: never (M, V) at once."""
         size = max(1, LOGITS_PER_CHUNK // int(self.causal_lm.get_output_embeddings().weight.shape[0]))
         parts = []
-        for chunk in zip(states.split(size), targets.split(size), temperature.split(size), strict=True):
+        tensors = (states, targets, temperature, wanted)
+        for chunk in zip(*(tensor.split(size) for tensor in tensors), strict=True):
             if torch.is_grad_enabled():
-                parts.append(checkpoint(self._score_chunk, *chunk, entropy, use_reentrant=False))
+                parts.append(checkpoint(self._score_chunk, *chunk, entropy, top, use_reentrant=False))
             else:
-                parts.append(self._score_chunk(*chunk, entropy))
-        if not parts:
-            return states.sum(-1).float(), states.sum(-1).float()
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+                parts.append(self._score_chunk(*chunk, entropy, top))
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def _score_chunk(
-        self, states: Tensor, targets: Tensor, temperature: Tensor, entropy: bool
-    ) -> tuple[Tensor, Tensor]:
+        self, states: Tensor, targets: Tensor, temperature: Tensor, wanted: Tensor, entropy: bool, top: int
+    ) -> tuple[Tensor, ...]:
+        """Log-probabilities (M,), entropies (M,), and log-probabilities and ids (M, K) of the `wanted` or `top` tokens."""
         logits = self.logits(states) / temperature[:, None]
         log_sum = logits.logsumexp(-1)
         logps = logits.gather(1, targets[:, None]).squeeze(1) - log_sum
-        if not entropy:
-            return logps, logps
-        return logps, log_sum - ((logits - log_sum[:, None]).exp() * logits).sum(-1)
+        if top:
+            wanted = logits.detach().topk(top, -1).indices
+        top_logps = logits.gather(1, wanted) - log_sum[:, None]
+        entropies = log_sum - ((logits - log_sum[:, None]).exp() * logits).sum(-1) if entropy else logps
+        return logps, entropies, top_logps, wanted

@@ -680,6 +680,9 @@ def build(recipe: Recipe) -> Components:
     if not builder.mistakes:
         for words, text in composition_mistakes(rewards, recipe.rewards.combine, recipe.rewards.normalise):
             builder.add(_place(words), text)
+        for component in (*rewards, *explorers):
+            for text in getattr(component.plugin, "recipe_mistakes", lambda _: ())(recipe):
+                builder.add(_place(component.place), f"{component.name}: {text}")
     if builder.mistakes:
         raise RecipeError(builder.mistakes)
     return Components(dialect, source, stages, rewards, explorers, engine, builder.origins)

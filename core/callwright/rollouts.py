@@ -136,6 +136,7 @@ def make_rollouts(
     tokenizer: PreTrainedTokenizerBase,
     dialect: Dialect,
     ends: Sequence[int],
+    off_policy: bool = False,
 ) -> Rollouts:
     """Decode, parse and segment N completions. `tasks` and `prompts` hold one entry per row."""
     lengths = generation.mask.sum(1).tolist()
@@ -161,6 +162,7 @@ def make_rollouts(
         segments=segments,
         truncated=generation.truncated,
         temperature=temperature,
+        off_policy=torch.full((len(texts),), off_policy),
     )
 
 
@@ -175,6 +177,7 @@ _SCHEMA = pa.schema(
         ("completion", pa.string()),
         ("truncated", pa.bool_()),
         ("temperature", pa.float32()),
+        ("off_policy", pa.bool_()),
         ("total", pa.float32()),
         ("rewards", pa.string()),
         ("reasons", pa.string()),
@@ -211,6 +214,7 @@ def write_rollouts(rollouts: Rollouts, path: Path) -> None:
         "completion": [_storable(text) for text in rollouts.texts],
         "truncated": rollouts.truncated.tolist(),
         "temperature": rollouts.temperature.tolist(),
+        "off_policy": rollouts.off_policy.tolist(),
         "total": [None] * len(rollouts) if rollouts.total is None else _numbers(rollouts.total),
         "rewards": [
             json.dumps({name: verdicts[row].score for name, verdicts in rollouts.verdicts.items()}) for row in rows

@@ -130,7 +130,7 @@ class _Run:
         )
         self.control = Control()
         self.first_step = 0
-        self.counters: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "bad_steps": 0, "reference_reset": False}
+        self.counters: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "bad_steps": 0, "reference_changed": False}
         if resume:
             self._resume()
 
@@ -167,7 +167,7 @@ class _Run:
     def _save(self, step: int) -> None:
         learner = self.learner
         tensors = {}
-        if learner.reference is not None and self.counters["reference_reset"]:
+        if learner.reference is not None and self.counters["reference_changed"]:
             tensors = dict(learner.reference.model.named_parameters())
         state = checkpoint.State(
             step=step,
@@ -258,9 +258,8 @@ class _Run:
         self._count_bad_steps(metrics)
         if self.hooks.stop_reason is not None:
             self.control.stop(self.hooks.stop_reason)
-        self.hooks.step_ended(step, metrics, self.control)
-        if self.control.wants_reference:
-            self._reset_reference()
+        self.hooks.step_ended(step, metrics, rollouts, self.control)
+        self._change_what_was_asked()
         self._record(step, metrics, rollouts)
         wants_sample = train.show_every and step % train.show_every == 0
         self.display.step(step, metrics, sample_of(rollouts, step % len(rollouts)) if wants_sample else None)
@@ -290,15 +289,25 @@ class _Run:
         asked, self.control.wants_save = self.control.wants_save, False
         return due or ending or asked
 
-    def _reset_reference(self) -> None:
-        self.control.wants_reference = False
-        if self.learner.reference is None:
-            raise CallwrightError(
-                "a plugin asked to reset the reference, but this run has no copy of it: with LoRA the reference is the"
-                " base model; train all weights, or leave the plugin out"
-            )
-        self.learner.reference.model.load_state_dict(self.learner.policy.model.state_dict())
-        self.counters["reference_reset"] = True
+    @torch.no_grad()
+    def _change_what_was_asked(self) -> None:
+        """What plugins asked for in `step_ended`: another reference, an optimizer without memory."""
+        control, learner = self.control, self.learner
+        if control.wants_new_optimizer:
+            learner.optimizer.state.clear()
+        share = control.reference_share
+        control.reference_share, control.wants_new_optimizer = 0.0, False
+        if not share:
+            return
+        if learner.reference is None:
+            why = "with LoRA the reference is the base model; train all weights, or leave the plugin out"
+            if Need.REF_LOGPS not in self.hooks.needs:
+                why = "nothing uses one; set train.kl above 0, or leave the plugin out"
+            raise CallwrightError(f"a plugin asked to change the reference, but this run has no copy of it: {why}")
+        weights = zip(learner.reference.model.parameters(), learner.policy.model.parameters(), strict=True)
+        for kept, newest in weights:
+            kept.lerp_(newest, share) if share < 1 else kept.copy_(newest)
+        self.counters["reference_changed"] = True
 
     # ------------------------------------------------------------------------------------------- evaluation
 

@@ -83,6 +83,27 @@ PARTS = '''
         def step_ended(self, step, control):
             if step % 2:
                 control.reset_reference()
+
+
+    class FollowsHalf:
+        """After the second step the reference moves to the policy, by a share of the way."""
+
+        share, forgets = 0.5, False
+
+        @hookimpl
+        def step_ended(self, step, control):
+            if step == 1:
+                control.sync_reference(self.share)
+                if self.forgets:
+                    control.reset_optimizer()
+
+
+    class FollowsWholly(FollowsHalf):
+        share = 1.0
+
+
+    class FollowsAndForgets(FollowsHalf):
+        share, forgets = 1.0, True
 '''
 
 

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from callwright import MicroBatch, Need, Parse, ParseStatus, Rollouts, Segment, Task, Verdict, hookimpl, hookspecs
+from callwright import (
+    MicroBatch,
+    Need,
+    Parse,
+    ParseStatus,
+    Replayed,
+    Rollouts,
+    Segment,
+    Task,
+    Verdict,
+    hookimpl,
+    hookspecs,
+)
 from callwright.hooks import HOOKS, BadNumber, Hooks, Named, RegistrationError
 from callwright.loop import Control
 from callwright.plugins import PluginError
@@ -80,6 +92,7 @@ def make_rollouts(groups=(0, 0, 1), lengths=(2, 4, 3), total=None, step=7):
         segments=torch.where(mask, Segment.OTHER, Segment.PAD).to(torch.int8),
         truncated=torch.zeros(rows, dtype=torch.bool),
         temperature=torch.ones(rows),
+        off_policy=torch.zeros(rows, dtype=torch.bool),
         total=None if total is None else torch.tensor(total),
     )
 
@@ -137,7 +150,7 @@ def test_every_hook_is_documented_and_tested_by_name(hook):
 def test_the_reference_lists_every_hook_in_the_order_of_a_step():
     marked = [name for name, value in vars(hookspecs).items() if hasattr(value, "callwright_spec")]
     assert list(HOOKS) == marked
-    assert len(HOOKS) == 11
+    assert len(HOOKS) == 13
 
 
 # -------------------------------------------------------------------------------------------- sampling
@@ -193,6 +206,9 @@ def test_hook_sampling_gives_all_arguments():
         ({"top_p": True}, "a number"),
         ({"top_p": "0.5"}, "a number"),
         ({"seed": 1.5}, "must be an int"),
+        ({"prefix": ["["]}, "must be a text or 4 of them"),
+        ({"prefix": [1, 2, 3, 4]}, "must be a text or 4 of them"),
+        ({"prefix": 5}, "must be a text or 4 of them"),
         ([("seed", 1)], "must return a mapping"),
     ],
 )
@@ -201,6 +217,55 @@ def test_hook_sampling_refuses_what_cannot_be_sampled_from(fields, message):
         sample_plan(explorers("sampling", fields))
     assert "'p0'" in str(caught.value)
     assert "explore.p0" in str(caught.value)
+
+
+def test_hook_sampling_prefix_is_one_for_all_or_one_by_row():
+    assert "prefix" not in sample_plan(explorers("sampling", {"temperature": 1.0}))
+    assert sample_plan(explorers("sampling", {"prefix": "[f("}))["prefix"] == ["[f("] * 4
+    each = ["a", "", "b", "c"]
+    assert sample_plan(explorers("sampling", {"prefix": "["}, {"prefix": each}))["prefix"] == each
+
+
+# ------------------------------------------------------------------------------------ task_weights, replay
+
+
+@given(st.lists(st.lists(st.floats(0, 4, width=32), min_size=3, max_size=3), max_size=3), st.randoms())
+def test_hook_task_weights_is_a_product_in_any_order(factors, random):
+    tasks = make_rollouts().tasks
+    expected = [math.prod(column) for column in zip(*factors, strict=True)] if factors else None
+    named = [explorer(f"p{i}", plugin_with("task_weights", torch.tensor(f))) for i, f in enumerate(factors)]
+    random.shuffle(named)
+    assert Hooks(named, Core(), "all").task_weights(0, tasks) == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize("weights", [torch.ones(2), torch.tensor([1.0, -1.0, 1.0]), torch.full((3,), math.nan), [1.0]])
+def test_hook_task_weights_must_be_numbers_of_at_least_zero(weights):
+    with pytest.raises(PluginError, match="`task_weights` of plugin 'p0'"):
+        explorers("task_weights", weights).task_weights(0, make_rollouts().tasks)
+
+
+def test_hook_replay_is_a_union_by_name():
+    one, two = Replayed(0, [5, 6], [-1.0, -2.0]), Replayed(1, [7], [-0.5])
+    hooks = Hooks(
+        [explorer("b", plugin_with("replay", [two])), explorer("a", plugin_with("replay", [one, one]))], Core(), "all"
+    )
+    assert hooks.replay(make_rollouts()) == [one, one, two]
+    assert explorers("replay", None).replay(make_rollouts()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([(0, [5], [-1.0])], "objects of Replayed"),
+        ([Replayed(9, [5], [-1.0])], "no group 9"),
+        ([Replayed(0, [], [])], "needs tokens"),
+        ([Replayed(0, [5, 6], [-1.0])], "as many log-probabilities"),
+        ([Replayed(0, [5], [math.nan])], "must be finite"),
+    ],
+)
+def test_hook_replay_refuses_what_cannot_join(answer, message):
+    with pytest.raises(PluginError, match=message):
+        explorers("replay", answer).replay(make_rollouts())
 
 
 # ---------------------------------------------------------------------------------------- process_logits
@@ -505,7 +570,7 @@ def test_hook_step_ended_is_called_in_recipe_order():
         calls.append("second")
         control.stop("enough")
 
-    explorers("step_ended", first, second).step_ended(4, {"entropy": 0.5}, control)
+    explorers("step_ended", first, second).step_ended(4, {"entropy": 0.5}, make_rollouts(), control)
     assert calls == [("first", 4, 0.5), "second"]
     assert control.stopped == "enough"
 
@@ -586,7 +651,9 @@ CALLS = {
     "sampling": sample_plan,
     "process_logits": lambda h: h.process_logits(torch.ones(1, 2), torch.tensor([0]), torch.tensor([0]), pytest.fail),
     "loss_terms": lambda h: h.loss_terms(make_batch(make_rollouts())),
-    "step_ended": lambda h: h.step_ended(0, {}, Control()),
+    "task_weights": lambda h: h.task_weights(0, make_rollouts().tasks),
+    "replay": lambda h: h.replay(make_rollouts()),
+    "step_ended": lambda h: h.step_ended(0, {}, make_rollouts(), Control()),
     **{hook: lambda h, hook=hook: ask(h, hook, make_rollouts(total=[1.0, 1.0, 0.0])) for hook in SHAPES},
 }
 

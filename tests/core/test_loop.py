@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from callwright import CallwrightError, MicroBatch, Need, Reason, Rollouts, Segment, Task, Verdict, grpo, hookimpl
+from callwright import CallwrightError, MicroBatch, Need, Reason, Replayed, Rollouts, Segment, Task, Verdict, grpo, hookimpl
+from callwright.display import SilentDisplay
 from callwright.hooks import HOOKS, PluginError
 from callwright.loop import Control, Learner, sample_of
 from torch import Tensor
@@ -63,8 +64,7 @@ def gradient_learner(make_learner: Make, *explorers: object, reward: object = No
 
 
 def test_every_hook_has_a_test_here() -> None:
-    tested = {name.removeprefix("test_hook_") for name in globals() if name.startswith("test_hook_")}
-    assert tested == set(HOOKS)
+    assert {hook for hook in HOOKS if f"test_hook_{hook}" not in globals()} == set()
 
 
 def test_hook_sampling(make_learner: Make) -> None:
@@ -84,6 +84,117 @@ def test_hook_sampling(make_learner: Make) -> None:
             rollouts.prompt_ids, rollouts.completion_ids, rollouts.mask, rollouts.temperature
         )
     torch.testing.assert_close(rollouts.policy_logps, logps, rtol=1e-4, atol=1e-4)
+
+
+def test_hook_sampling_prefix_is_forced_and_belongs_to_the_completion(make_learner: Make) -> None:
+    class Prefix:
+        corrects_sampling = True
+
+        @hookimpl
+        def sampling(self, tasks: list[Task]) -> dict[str, Any]:
+            return {"prefix": ["[f(", "[g(", ""] * (len(tasks) // 3)}
+
+    learner = make_learner(Letters(), Prefix())
+    _, rollouts = step(learner)
+    beginnings = [text[:3] for text in rollouts.texts]
+    assert beginnings[0::3] == ["[f(", "[f("]
+    assert beginnings[1::3] == ["[g(", "[g("]
+    forced = len(learner.tokenizer.encode("[f(", add_special_tokens=False))
+    assert (rollouts.behaviour_logps[0, :forced] == 0).all()
+    assert (rollouts.policy_logps[0, :forced] < 0).all()
+    assert torch.equal(rollouts.behaviour_logps[0, forced:], rollouts.policy_logps[0, forced:])
+    assert torch.equal(rollouts.behaviour_logps[2], rollouts.policy_logps[2])
+    with torch.no_grad():
+        logps, _ = make_learner(Letters()).policy.score(
+            rollouts.prompt_ids, rollouts.completion_ids, rollouts.mask, rollouts.temperature
+        )
+    torch.testing.assert_close(rollouts.policy_logps, logps, rtol=1e-4, atol=1e-4)
+
+
+def test_hook_task_weights(make_learner: Make) -> None:
+    class Some:
+        @hookimpl
+        def task_weights(self, tasks: list[Task]) -> Tensor:
+            return torch.tensor([float(task.id in ("t2", "t5")) for task in tasks])
+
+    learner = make_learner(Letters(), Some())
+    for number in range(3):
+        _, rollouts = step(learner, number)
+        assert {task.id for task in rollouts.tasks} == {"t2", "t5"}
+
+
+def test_when_too_few_tasks_have_a_weight_the_rest_come_in_the_usual_order(make_learner: Make) -> None:
+    class One:
+        @hookimpl
+        def task_weights(self, tasks: list[Task]) -> Tensor:
+            return torch.tensor([float(task.id == "t2") for task in tasks])
+
+    learner = make_learner(Letters(), One())
+    _, rollouts = step(learner)
+    ids = [task.id for task in rollouts.tasks]
+    assert ids[:3] == ["t2"] * 3
+    assert ids[3] == learner.deck.tasks[learner.deck._order[1][1]].id
+
+
+def test_hook_replay(make_learner: Make) -> None:
+    joined = [7, 8, 9, 7, 8, 9, 2], [-0.5, -0.25, -1.0, -0.5, -0.5, -0.5, -0.125]
+
+    class Replays:
+        @hookimpl
+        def replay(self, rollouts: Rollouts) -> list[Replayed]:
+            assert rollouts.total is None, "before scoring"
+            return [Replayed(int(rollouts.group_ids[0]), *joined), Replayed(int(rollouts.group_ids[0]), [7, 2], [0, 0])]
+
+    learner, display = make_learner(Letters(), Replays()), Warnings()
+    learner.display = display
+    plain, _ = step(make_learner(Letters()))
+    metrics, rollouts = step(learner)
+    assert rollouts.off_policy.tolist() == [False] * 3 + [True] * 2 + [False] * 3
+    assert rollouts.group_ids.tolist() == [0] * 5 + [1] * 3
+    assert rollouts.completion_ids[3].tolist() == joined[0]
+    assert rollouts.behaviour_logps[3].tolist() == joined[1]
+    assert rollouts.lengths[3:5].tolist() == [7, 2]
+    assert rollouts.tasks[3] == rollouts.tasks[0]
+    with torch.no_grad():
+        logps, entropy = make_learner(Letters()).policy.score(
+            rollouts.prompt_ids, rollouts.completion_ids, rollouts.mask, rollouts.temperature
+        )
+    assert entropy is not None
+    torch.testing.assert_close(rollouts.policy_logps, logps, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rollouts.entropy, entropy, rtol=1e-4, atol=1e-4)
+    assert rollouts.total is not None
+    assert not rollouts.total.isnan().any(), "scored again"
+    assert metrics["replayed_rows"] == 2
+    for name in ("reward", "entropy", "completion_length", "tokens"):
+        assert metrics[name] == pytest.approx(plain[name]), "of this step's own completions"
+    assert [text for text in display.warnings if "importance_correction" in text]
+
+
+class Warnings(SilentDisplay):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_warning_where_another_distribution_than_the_policy_drew(
+    corrected: bool, filtered: bool, make_learner: Make
+) -> None:
+    class Filter:
+        corrects_sampling = corrected
+
+        @hookimpl
+        def sampling(self) -> dict[str, Any]:
+            return {"top_k": 3} if filtered else {}
+
+    learner, display = make_learner(Letters(), Filter()), Warnings()
+    learner.display = display
+    for number in range(2):
+        step(learner, number)
+    assert len(display.warnings) == int(filtered and not corrected), "once, and only when it is needed and absent"
 
 
 def test_hook_process_logits(make_learner: Make) -> None:
@@ -287,7 +398,6 @@ def test_hook_loss_terms(make_learner: Make) -> None:
 
 def test_hook_step_ended(make_recipe: Callable[..., Any], load: Callable[..., Any]) -> None:
     """Stop and save are asked of a whole run; the reference is tested below."""
-    from callwright.display import SilentDisplay
     from callwright.hooks import Named
 
     @dataclass
@@ -429,6 +539,52 @@ def test_later_passes_compare_with_the_policy_before_the_first(make_learner: Mak
         assert torch.equal(old, seen[0][1])
         assert (logps - old).abs().max() > 1e-3
     assert metrics["clip_share"] > 0, "after a step of this size some ratios leave the clip range"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("budget", [1, 100_000])
+def test_the_likeliest_tokens_are_those_before_the_first_update(packed: bool, budget: int, make_learner: Make) -> None:
+    seen: list[MicroBatch] = []
+
+    class Watch:
+        needs = (Need.TOP_LOGPS,)
+        top_logps = 3
+
+        @hookimpl
+        def loss_terms(self, batch: MicroBatch) -> dict[str, Tensor]:
+            assert batch.top_logps is not None
+            seen.append(batch)
+            return {"peaks": 0.1 * batch.aggregate(batch.top_logps.sum(-1))}
+
+    learner = make_learner(
+        Letters(), Watch(), packed=packed, tokens_per_micro_batch=budget, passes=2, learning_rate=1e-2
+    )
+    _, rollouts = step(learner)
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    fresh = make_learner(Letters()).policy
+    for before, after in zip(first, second, strict=True):
+        part = rollouts.select(before.rows)
+        assert before.top_logps is not None
+        assert before.top_ids is not None
+        assert after.top_logps is not None
+        assert before.top_logps.requires_grad
+        mask = before.mask
+        torch.testing.assert_close(before.top_logps[mask], before.old_top_logps[mask])  # type: ignore[index]
+        assert torch.equal(before.top_ids, after.top_ids)  # type: ignore[arg-type]
+        torch.testing.assert_close(after.old_top_logps[mask], before.top_logps[mask])  # type: ignore[index]
+        assert (after.top_logps - before.top_logps)[mask].abs().max() > 1e-3
+        for rank in range(3):
+            with torch.no_grad():  # the same tokens in the place of the drawn one, one position at a time
+                ids = part.completion_ids.clone()
+                ids[:, -1] = before.top_ids[:, -1, rank]
+                logps, _ = fresh.score(part.prompt_ids, ids, part.mask, part.temperature)
+            last = part.mask[:, -1]
+            torch.testing.assert_close(logps[last, -1], before.top_logps[last, -1, rank].detach(), atol=1e-4, rtol=0)
+        drawn = (before.top_ids == part.completion_ids[..., None]) & mask[..., None]
+        torch.testing.assert_close(
+            before.top_logps.detach()[drawn], before.logps.detach()[..., None].expand_as(drawn)[drawn]
+        )
+        assert (before.top_logps[..., 0] >= before.logps)[mask].all(), "none is likelier than the likeliest"
 
 
 def test_more_passes_move_further(make_learner: Make) -> None:

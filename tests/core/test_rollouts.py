@@ -232,6 +232,7 @@ def rollouts(draw: st.DrawFn) -> Rollouts:
         segments=torch.ones(n, t, dtype=torch.int8),
         truncated=torch.zeros(n, dtype=torch.bool),
         temperature=torch.ones(n),
+        off_policy=torch.zeros(n, dtype=torch.bool),
         verdicts={word: [Verdict(0.5, (Reason(word, word, (0, 1)),))] * (n - 1) + [Verdict.failed(word)]},
         total=torch.tensor([0.5] * (n - 1) + [float("nan")]),
         advantages=draw(st.sampled_from([None, numbers])),

@@ -143,8 +143,30 @@ def test_the_reference_can_be_reset(make_recipe: MakeRecipe, run: Run, tmp_path:
     assert distances[3] > 1e-3
 
 
+def test_the_reference_can_follow_and_the_optimizer_forget(make_recipe: MakeRecipe, run: Run, tmp_path: Path) -> None:
+    lines = {}
+    ways = {"never": [], "half": ["FollowsHalf"], "all": ["FollowsWholly"], "forget": ["FollowsAndForgets"]}
+    for name, explore in ways.items():
+        run(
+            make_recipe(explore=explore, train={"steps": 4, "kl": 0.1, "learning_rate": 1e-2}), f"run={tmp_path / name}"
+        )
+        lines[name] = metrics(tmp_path / name)
+    assert lines["all"][2]["kl"] == pytest.approx(0, abs=1e-6)
+    assert 1e-4 < lines["half"][2]["kl"] < 0.6 * lines["never"][2]["kl"]
+    assert lines["all"][2]["entropy"] == pytest.approx(lines["forget"][2]["entropy"]), "up to then nothing differs"
+    assert lines["all"][3]["entropy"] != pytest.approx(lines["forget"][3]["entropy"], abs=1e-6)
+
+
+def test_a_share_of_the_reference_is_above_zero_and_at_most_one() -> None:
+    from callwright.loop import Control
+
+    for share in (0.0, -0.5, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="share must be above 0"):
+            Control().sync_reference(share)
+
+
 def test_without_a_copy_there_is_nothing_to_reset(make_recipe: MakeRecipe, run: Run) -> None:
-    with pytest.raises(CallwrightError, match="asked to reset the reference, but this run has no copy"):
+    with pytest.raises(CallwrightError, match="asked to change the reference, but this run has no copy"):
         run(make_recipe(explore=["Refresh"]))
 
 

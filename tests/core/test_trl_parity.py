@@ -216,6 +216,7 @@ def rollouts_of(case: Case, temperature: float) -> Rollouts:
         segments=zeros.to(torch.int8),
         truncated=torch.zeros(rows, dtype=torch.bool),
         temperature=torch.full((rows,), temperature),
+        off_policy=torch.zeros(rows, dtype=torch.bool),
     )
     rollouts.total = torch.tensor([torch.nan if reward is None else reward for reward in case.rewards])
     return rollouts

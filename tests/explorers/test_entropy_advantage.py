@@ -34,6 +34,7 @@ def rollouts_of(entropy, segments, mask=None):
         segments=segments,
         truncated=torch.zeros(rows, dtype=torch.bool),
         temperature=torch.ones(rows),
+        off_policy=torch.zeros(rows, dtype=torch.bool),
     )
 
 

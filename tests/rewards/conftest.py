@@ -88,6 +88,7 @@ def rollouts_of():
             segments=zeros.to(torch.int8),
             truncated=torch.zeros(rows, dtype=torch.bool),
             temperature=torch.ones(rows),
+            off_policy=torch.zeros(rows, dtype=torch.bool),
         )
 
     return build

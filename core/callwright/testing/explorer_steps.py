@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -59,6 +60,7 @@ def random_step(seed: int, sizes: tuple[int, ...], tokens: int, step: int = 0) -
         segments=(torch.randint(1, 9, (rows, tokens), generator=g) * mask).to(torch.int8),
         truncated=torch.rand(rows, generator=g) < 0.2,
         temperature=torch.ones(rows),
+        off_policy=torch.zeros(rows, dtype=torch.bool),
         ref_logps=policy + noise(-0.5, 0.5),
         rewards={"reward": total.clone()},
         total=total,
@@ -67,8 +69,8 @@ def random_step(seed: int, sizes: tuple[int, ...], tokens: int, step: int = 0) -
     )
 
 
-def micro_batch(rollouts: Rollouts) -> MicroBatch:
-    """All rows of a step as one micro-batch, with gradients on `logps` and `entropy`."""
+def micro_batch(rollouts: Rollouts, top: int = 0) -> MicroBatch:
+    """All rows of a step as one micro-batch, with gradients on `logps`, `entropy` and the `top` likeliest tokens."""
     assert rollouts.advantages is not None
     assert rollouts.token_weights is not None
     mask = rollouts.mask
@@ -85,7 +87,22 @@ def micro_batch(rollouts: Rollouts) -> MicroBatch:
         scale=mask.float() / mask.sum(),
         rows=_long(range(len(rollouts))),
         rollouts=rollouts,
+        **_tops(rollouts, top),
     )
+
+
+def _tops(rollouts: Rollouts, top: int) -> dict[str, Tensor]:
+    """Log-probabilities of the `top` likeliest of 60 tokens, now and before the first update."""
+    import torch
+
+    if not top:
+        return {}
+    g = torch.Generator().manual_seed(0)
+    # From numbers of the row itself, so that rows in another order have the same.
+    noise = torch.randn(60, generator=g) + rollouts.entropy[..., None] * torch.randn(60, generator=g)
+    old_logps, ids = noise.log_softmax(-1).topk(top, -1)
+    new = old_logps + 0.1 * torch.randn(60, generator=g)[ids]
+    return {"top_logps": new.requires_grad_(), "old_top_logps": old_logps, "top_ids": ids}
 
 
 def _long(numbers: Any) -> Tensor:
@@ -125,8 +142,10 @@ def answers(explorer: object, rollouts: Rollouts, *, seed: int = 0) -> Answers:
     hooks, found = _hooks(explorer), Answers()
     base = rollouts.total.nan_to_num(0.5) * 2 - 1 if rollouts.total is not None else None
     logits = rollouts.entropy[:, :1] * torch.linspace(-1, 1, 13)[None, :]
-    rows = _long(range(len(rollouts)))
+    rows, toys = _long(range(len(rollouts))), fixed_tasks()
     calls: dict[str, Callable[[], Any]] = {
+        "task_weights": lambda: hooks.task_weights(rollouts.step, toys),
+        "replay": lambda: [asdict(one) for one in hooks.replay(rollouts)],
         "sampling": lambda: hooks.sampling(rollouts.step, 10, rollouts.tasks, rollouts.group_ids, PLAN),
         "process_logits": lambda: hooks.process_logits(logits, rows, rollouts.lengths, lambda: rollouts.segments[:, 0]),
         "shape_rewards": lambda: hooks.shape_rewards(rollouts),
@@ -134,8 +153,8 @@ def answers(explorer: object, rollouts: Rollouts, *, seed: int = 0) -> Answers:
         "advantages": lambda: hooks.advantages(rollouts),
         "shape_advantages": lambda: hooks.shape_advantages(rollouts, base),  # type: ignore[arg-type] # total is there
         "token_weights": lambda: hooks.token_weights(rollouts),
-        "policy_loss": lambda: hooks.policy_loss(micro_batch(rollouts)),
-        "loss_terms": lambda: hooks.loss_terms(micro_batch(rollouts)),
+        "policy_loss": lambda: hooks.policy_loss(micro_batch(rollouts, hooks.top_logps)),
+        "loss_terms": lambda: hooks.loss_terms(micro_batch(rollouts, hooks.top_logps)),
     }
     for hook in implemented(explorer):
         if hook in calls:
@@ -150,7 +169,7 @@ def end_step(explorer: object, rollouts: Rollouts) -> None:
     hooks = _hooks(explorer)
     metrics = {**describe(rollouts, hooks), "loss": 0.1, "policy_loss": 0.1, "grad_norm": 1.0, "clip_share": 0.0}
     metrics |= {"tokens": float(rollouts.mask.sum()), "seconds": 1.0, "dropped_groups": 0.0, "refills": 0.0}
-    hooks.step_ended(rollouts.step, metrics, Control())
+    hooks.step_ended(rollouts.step, metrics, rollouts, Control())
 
 
 def _tensors(values: Any) -> Any:
@@ -160,6 +179,10 @@ def _tensors(values: Any) -> Any:
     if isinstance(values, Mapping):
         for name, inner in values.items():
             yield from ((f"{name}.{path}".rstrip("."), tensor) for path, tensor in _tensors(inner))
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        yield from _tensors(dict(enumerate(values)))
+    elif values is None or isinstance(values, str):
+        yield "", torch.tensor([*str(values).encode()])
     else:
         yield "", torch.as_tensor(values).detach()
 
@@ -190,5 +213,8 @@ def moved(found: Answers, order: list[int]) -> Answers:
 def _moved(value: Any, order: list[int], hook: str = "") -> Any:
     if isinstance(value, Mapping):
         return {name: _moved(inner, order, hook or name) for name, inner in value.items()}
-    per_row = hook not in ("keep_groups", "loss_terms") and getattr(value, "dim", lambda: 0)() > 0
-    return value[_long(order)] if per_row else value
+    if hook in ("keep_groups", "loss_terms", "task_weights", "replay"):  # of groups, of the step, of all tasks
+        return value
+    if isinstance(value, list):
+        return [value[row] for row in order]
+    return value[_long(order)] if getattr(value, "dim", lambda: 0)() > 0 else value

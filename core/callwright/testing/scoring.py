@@ -114,6 +114,7 @@ def rollouts_of(dialect: Dialect, tasks: Task | Sequence[Task], texts: Iterable[
         segments=segments,
         truncated=torch.zeros(len(texts), dtype=torch.bool),
         temperature=torch.ones(len(texts)),
+        off_policy=torch.zeros(len(texts), dtype=torch.bool),
     )
 
 
