@@ -49,6 +49,7 @@ class EntropyAdvantage:
     """Whose entropy counts: tokens inside the thinking tags, inside calls, or all."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need.ENTROPY,)
+    neutral: ClassVar[dict[str, float]] = {"alpha": 0.0}
 
     def __post_init__(self) -> None:
         if self.form not in ("sequence", "token"):

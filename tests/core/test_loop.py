@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from callwright import CallwrightError, MicroBatch, Need, Reason, Replayed, Rollouts, Segment, Task, Verdict, grpo, hookimpl
+from callwright import (
+    CallwrightError,
+    MicroBatch,
+    Need,
+    Reason,
+    Replayed,
+    Rollouts,
+    Segment,
+    Task,
+    Verdict,
+    grpo,
+    hookimpl,
+)
 from callwright.display import SilentDisplay
 from callwright.hooks import HOOKS, PluginError
 from callwright.loop import Control, Learner, sample_of

@@ -18,7 +18,7 @@ from callwright import grpo
 from callwright.data import Deck
 from callwright.display import SilentDisplay
 from callwright.hooks import Hooks
-from callwright.loop import Learner
+from callwright.loop import Learner, OldScores
 from callwright.packing import Policy
 from callwright.recipe import Recipe
 from callwright.types import Parse, ParseStatus, Rollouts, Task
@@ -230,9 +230,11 @@ def loss_and_gradients(
     takes_part = ~rollouts.total.isnan()
     shares = grpo.token_shares(rollouts.mask, takes_part, train.aggregation, train.max_new_tokens)
     learner.policy.model.zero_grad(set_to_none=True)
+    old = OldScores.empty(rollouts, 0, old_logps.device)
+    old.logps = old_logps
     loss = 0.0
     for rows in learner.micro_batches(rollouts, takes_part.nonzero().squeeze(1).tolist()):
-        batch = learner.micro_batch(rollouts, rows, shares, old_logps, first_pass=False)
+        batch = learner.micro_batch(rollouts, rows, shares, old, first_pass=False)
         loss += learner.backward(batch)["loss"]
     return loss, gradients(learner.policy.model)
 

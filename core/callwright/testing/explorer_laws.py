@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import json
 from collections.abc import Callable
@@ -10,7 +11,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from callwright.testing.explorer_steps import Answers, answers, differ, end_step, implemented, moved, random_step
+from callwright.testing.explorer_steps import (
+    Answers,
+    answers,
+    differ,
+    differs_from_core,
+    end_step,
+    gradient_leaks,
+    gradient_of_row,
+    implemented,
+    moved,
+    random_step,
+)
 from callwright.testing.laws import Bench, Law
 from callwright.types import CallwrightError, Rollouts, Stateful
 
@@ -173,6 +185,53 @@ def state_round_trip(bench: ExplorerBench) -> None:
     _for_all(bench, test)
 
 
+def no_gradient(bench: ExplorerBench) -> None:
+    """What a step hands out is constant: only `logps`, `top_logps`, and `entropy` for those who need it, carry one."""
+
+    def test(rollouts: Rollouts, made: str) -> None:
+        leaks = gradient_leaks(copy.deepcopy(bench.subject), rollouts)
+        if leaks:
+            lines = "from callwright.testing.explorer_steps import gradient_leaks\n"
+            lines += "assert not gradient_leaks(explorer, rollouts)"
+            _broken(bench, f"a gradient flows through {', '.join(leaks)}; detach it", made, lines)
+
+    _for_all(bench, test)
+
+
+def neutral(bench: ExplorerBench) -> None:
+    """With the options that it declares as `neutral`, the step is the core's, bit for bit."""
+
+    def test(rollouts: Rollouts, made: str) -> None:
+        options = getattr(bench.subject, "neutral", None)
+        if options is None:
+            return
+        explorer = dataclasses.replace(bench.subject, **options)  # type: ignore[type-var]
+        if (place := differs_from_core(explorer, rollouts)) is not None:
+            lines = "import dataclasses\nfrom callwright.testing.explorer_steps import differs_from_core\n"
+            lines += f"explorer = dataclasses.replace(explorer, **{options!r})\n"
+            lines += "assert differs_from_core(explorer, rollouts) is None"
+            _broken(bench, f"with {options} it still changes `{place}`", made, lines)
+
+    _for_all(bench, test)
+
+
+def without_advantage(bench: ExplorerBench) -> None:
+    """Who says `zero_without_advantage` gives rows without an advantage no gradient: the core leaves them out."""
+
+    def test(rollouts: Rollouts, made: str) -> None:
+        if not getattr(bench.subject, "zero_without_advantage", False) or not len(rollouts):
+            return
+        assert rollouts.advantages is not None
+        rollouts.advantages = rollouts.advantages.clone()
+        rollouts.advantages[0] = 0.0
+        if gradient_of_row(copy.deepcopy(bench.subject), rollouts, 0):
+            lines = "from callwright.testing.explorer_steps import gradient_of_row\nrollouts.advantages[0] = 0.0\n"
+            lines += "assert not gradient_of_row(explorer, rollouts, 0)"
+            _broken(bench, "row 0 has no advantage, but a gradient", made, lines)
+
+    _for_all(bench, test)
+
+
 LAWS: tuple[Law[Any], ...] = (
     Law("contributions", "Hooks return what their specification says.", contributions),
     Law("deterministic", "Under the same seeds the answers are the same.", deterministic),
@@ -180,5 +239,8 @@ LAWS: tuple[Law[Any], ...] = (
     Law("padding", "Answers do not depend on padding.", padding),
     Law("zero_off_mask", "Advantages are not shaped where there is no token.", zero_off_mask),
     Law("changes_nothing", "It does not change what it receives.", changes_nothing),
+    Law("no_gradient", "No gradient flows through what is constant.", no_gradient),
+    Law("neutral", "With its neutral options it changes nothing, bit for bit.", neutral),
+    Law("without_advantage", "Rows without an advantage have no gradient, if it says so.", without_advantage),
     Law("state_round_trip", "Its state is JSON and restores it.", state_round_trip),
 )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from callwright.testing.scoring import gold_text, plugin
 from callwright.testing.toys import fixed_tasks
-from callwright.types import MicroBatch, Rollouts, Task
+from callwright.types import MicroBatch, Need, Rollouts, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,7 +145,7 @@ def answers(explorer: object, rollouts: Rollouts, *, seed: int = 0) -> Answers:
     rows, toys = _long(range(len(rollouts))), fixed_tasks()
     calls: dict[str, Callable[[], Any]] = {
         "task_weights": lambda: hooks.task_weights(rollouts.step, toys),
-        "replay": lambda: [asdict(one) for one in hooks.replay(rollouts)],
+        "replay": lambda: [dataclasses.asdict(one) for one in hooks.replay(rollouts)],
         "sampling": lambda: hooks.sampling(rollouts.step, 10, rollouts.tasks, rollouts.group_ids, PLAN),
         "process_logits": lambda: hooks.process_logits(logits, rows, rollouts.lengths, lambda: rollouts.segments[:, 0]),
         "shape_rewards": lambda: hooks.shape_rewards(rollouts),
@@ -198,6 +198,92 @@ def differ(first: Any, second: Any) -> str | None:
         if not torch.allclose(left[path].double(), right[path].double(), rtol=1e-4, atol=1e-5, equal_nan=True):
             return path
     return None
+
+
+def differs_from_core(explorer: object, rollouts: Rollouts) -> str | None:
+    """Where a step with the plugin is not, bit for bit, what the core does alone; None if nowhere."""
+    import torch
+
+    class Core:
+        """Asks for every hook and contributes to none."""
+
+    for hook in implemented(explorer):
+        setattr(Core, hook, _silent(hook))
+    alone, given = answers(Core(), rollouts), answers(explorer, rollouts)
+    for path, tensor in dict(_tensors(given)).items():
+        expected = dict(_tensors(alone)).get(path, torch.zeros(()))  # a term of the loss must be 0
+        hook = path.partition(".")[0]
+        if hook == "task_weights":  # equal weights draw as no weights do
+            expected = tensor[:1].expand_as(tensor) if tensor.dim() else tensor
+        if tensor.shape != expected.shape or not torch.equal(tensor, expected.to(tensor.dtype)):
+            return hook
+    return None
+
+
+def _silent(hook: str) -> Any:
+    from callwright.hookspecs import hookimpl
+
+    def contribute(self: object) -> None: ...
+
+    contribute.__name__ = hook
+    return hookimpl(contribute)
+
+
+_CONSTANT = ("behaviour_logps", "policy_logps", "entropy", "ref_logps", "total", "advantages", "token_weights")
+
+
+def gradient_leaks(explorer: object, rollouts: Rollouts) -> list[str]:
+    """Names of constants through which a gradient flows into what the plugin contributes."""
+    import torch
+
+    parts = dataclasses.replace(rollouts, **{name: _leaf(getattr(rollouts, name)) for name in _CONSTANT})
+    hooks, asked = _hooks(explorer), implemented(explorer)
+    assert rollouts.total is not None
+    base, found = _leaf(rollouts.total.nan_to_num(0.5)), []
+    whole: dict[str, Callable[[], Tensor]] = {
+        "shape_rewards": lambda: hooks.shape_rewards(parts),
+        "advantages": lambda: hooks.advantages(parts),
+        "shape_advantages": lambda: hooks.shape_advantages(parts, base),
+        "token_weights": lambda: hooks.token_weights(parts),
+    }
+    found = [f"`{hook}`" for hook in asked if hook in whole and whole[hook]().requires_grad]
+    batch = micro_batch(rollouts, hooks.top_logps)
+    names = ["old_logps", "behaviour_logps", "ref_logps", "advantages", "token_weights", "scale", "old_top_logps"]
+    leaves = {name: _leaf(getattr(batch, name)) for name in names if getattr(batch, name) is not None}
+    if Need.ENTROPY_GRADIENT not in hooks.needs:
+        leaves["entropy"] = batch.entropy
+    batch = dataclasses.replace(batch, **leaves)
+    losses: dict[str, Callable[[], Any]] = {
+        "policy_loss": lambda: [hooks.policy_loss(batch).sum()],
+        "loss_terms": lambda: list(hooks.loss_terms(batch).values()),
+    }
+    for hook in [hook for hook in asked if hook in losses]:
+        total = torch.stack([torch.zeros(()), *losses[hook]()]).sum()
+        if not total.requires_grad:
+            continue
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        found += [
+            f"`{name}` in `{hook}`"
+            # The core's aggregate multiplies by the scale, which nobody differentiates.
+            for name, gradient in zip(leaves, gradients, strict=True)
+            if gradient is not None and name != "scale" and bool(gradient.any())
+        ]
+    return found
+
+
+def _leaf(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone().requires_grad_()
+
+
+def gradient_of_row(explorer: object, rollouts: Rollouts, row: int) -> float:
+    """Size of the gradient that the plugin's `policy_loss` gives the log-probabilities of a row."""
+    import torch
+
+    hooks = _hooks(explorer)
+    batch = micro_batch(rollouts, hooks.top_logps)
+    inputs = [batch.logps, *([batch.top_logps] if batch.top_logps is not None else [])]
+    gradients = torch.autograd.grad(hooks.policy_loss(batch).sum(), inputs, allow_unused=True)
+    return sum(float(gradient[row].abs().sum()) for gradient in gradients if gradient is not None)
 
 
 def same_answers(first: Answers, second: Answers) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from callwright import (
     Argument,
     Call,
     Dropped,
+    MicroBatch,
     Parse,
     ParseStatus,
     Prompt,
@@ -471,6 +472,36 @@ class ForgetsState:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class LeaksEntropy:
+    @hookimpl
+    def token_weights(self, rollouts: Rollouts) -> Tensor:
+        return rollouts.entropy + 1
+
+
+class BonusWithoutNeed:
+    @hookimpl
+    def loss_terms(self, batch: MicroBatch) -> dict[str, Tensor]:
+        return {"bonus": -batch.aggregate(batch.entropy * batch.logps)}
+
+
+@dataclass
+class NeverNeutral:
+    strength: float = 1.0
+    neutral: ClassVar = {"strength": 0.0}
+
+    @hookimpl
+    def shape_advantages(self, rollouts: Rollouts) -> Tensor:
+        return (self.strength + 1e-6) * rollouts.mask
+
+
+class AlwaysPushes:
+    zero_without_advantage = True
+
+    @hookimpl
+    def policy_loss(self, batch: MicroBatch) -> Tensor:
+        return -batch.logps * (batch.advantages - 0.1)
+
+
 EXPLORERS: list[tuple[Any, str]] = [
     (DividesByZero(), "contributions"),
     (OnePerRow(), "contributions"),
@@ -480,6 +511,10 @@ EXPLORERS: list[tuple[Any, str]] = [
     (AveragesPadding(), "padding"),
     (PaintsPadding(), "zero_off_mask"),
     (MasksInPlace(), "changes_nothing"),
+    (LeaksEntropy(), "no_gradient"),
+    (BonusWithoutNeed(), "no_gradient"),
+    (NeverNeutral(), "neutral"),
+    (AlwaysPushes(), "without_advantage"),
     (KeepsTensor(), "state_round_trip"),
     (ForgetsState(), "state_round_trip"),
 ]
