@@ -26,8 +26,8 @@ A plugin may also have:
 - `state_dict()` and `load_state_dict(state)`: JSON values that go into every checkpoint;
 - `recipe_mistakes(recipe)`: texts that say why this recipe does not suit it; `callwright check` shows them;
 - `neutral`: options with which it changes nothing; `callwright check --laws` holds it to that, bit for bit;
-- `zero_without_advantage = True`, with `policy_loss`: a row whose advantages are all 0 has no gradient, so that the core
-  may leave it out of the update;
+- `zero_without_advantage = True`, with `policy_loss`: rows whose advantages are all 0 have no gradient, and the core
+  leaves them out of the update;
 - `corrects_sampling = True`: it corrects for completions that another distribution than the policy drew. The core
   warns once when there are such completions and no such plugin.
 """

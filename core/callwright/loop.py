@@ -360,7 +360,7 @@ class Learner:
         )
         if first_pass:
             old.logps[index] = scores.logps.detach()
-            if scores.top_logps is not None:
+            if scores.top_logps is not None and scores.top_ids is not None:
                 old.top_logps[index], old.top_ids[index] = scores.top_logps.detach(), scores.top_ids
         assert part.advantages is not None
         assert part.token_weights is not None

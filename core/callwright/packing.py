@@ -407,7 +407,7 @@ class Policy:
         top: int = 0,
         top_ids: Tensor | None = None,
     ) -> TokenScores:
-        """As `score`, with the log-probabilities of the `top` likeliest tokens too, or of those in `top_ids` (n, T, K)."""
+        """As `score`, and log-probabilities of the `top` likeliest tokens, or of those in `top_ids` (n, T, K)."""
         device = self.device
         completions, mask, temperature = completions.to(device), mask.to(device), temperature.to(device)
         with self.autocast():
@@ -480,8 +480,8 @@ class Policy:
         """Scores of M tokens; logits are made chunk by chunk and again in the backward pass: never (M, V) at once."""
         size = max(1, LOGITS_PER_CHUNK // int(self.causal_lm.get_output_embeddings().weight.shape[0]))
         parts = []
-        tensors = (states, targets, temperature, wanted)
-        for chunk in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+        splits = (states.split(size), targets.split(size), temperature.split(size), wanted.split(size))
+        for chunk in zip(*splits, strict=True):
             if torch.is_grad_enabled():
                 parts.append(checkpoint(self._score_chunk, *chunk, entropy, top, use_reentrant=False))
             else:
@@ -491,7 +491,7 @@ class Policy:
     def _score_chunk(
         self, states: Tensor, targets: Tensor, temperature: Tensor, wanted: Tensor, entropy: bool, top: int
     ) -> tuple[Tensor, ...]:
-        """Log-probabilities (M,), entropies (M,), and log-probabilities and ids (M, K) of the `wanted` or `top` tokens."""
+        """Log-probabilities (M,), entropies (M,); of the `wanted` or `top` tokens log-probabilities and ids (M, K)."""
         logits = self.logits(states) / temperature[:, None]
         log_sum = logits.logsumexp(-1)
         logps = logits.gather(1, targets[:, None]).squeeze(1) - log_sum

@@ -236,7 +236,7 @@ def gradient_leaks(explorer: object, rollouts: Rollouts) -> list[str]:
     """Names of constants through which a gradient flows into what the plugin contributes."""
     import torch
 
-    parts = dataclasses.replace(rollouts, **{name: _leaf(getattr(rollouts, name)) for name in _CONSTANT})
+    parts = dataclasses.replace(rollouts, **{name: _leaf(getattr(rollouts, name)) for name in _CONSTANT})  # type: ignore[arg-type]
     hooks, asked = _hooks(explorer), implemented(explorer)
     assert rollouts.total is not None
     base, found = _leaf(rollouts.total.nan_to_num(0.5)), []
@@ -252,7 +252,7 @@ def gradient_leaks(explorer: object, rollouts: Rollouts) -> list[str]:
     leaves = {name: _leaf(getattr(batch, name)) for name in names if getattr(batch, name) is not None}
     if Need.ENTROPY_GRADIENT not in hooks.needs:
         leaves["entropy"] = batch.entropy
-    batch = dataclasses.replace(batch, **leaves)
+    batch = dataclasses.replace(batch, **leaves)  # type: ignore[arg-type]
     losses: dict[str, Callable[[], Any]] = {
         "policy_loss": lambda: [hooks.policy_loss(batch).sum()],
         "loss_terms": lambda: list(hooks.loss_terms(batch).values()),
@@ -271,8 +271,8 @@ def gradient_leaks(explorer: object, rollouts: Rollouts) -> list[str]:
     return found
 
 
-def _leaf(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().clone().requires_grad_()
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_()
 
 
 def gradient_of_row(explorer: object, rollouts: Rollouts, row: int) -> float:
