@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -33,6 +33,8 @@ class EvalResult:
     """Rows and accuracy by `task.meta["category"]`, where tasks have one."""
     left_out: int = 0
     """Rows without a verdict: every reward abstained, or one failed, or the prompt does not fit the model's context."""
+    rows_correct: dict[str, bool] = field(default_factory=dict)
+    """By task id, whether a judged row is right: two models that answered the same rows can be compared row by row."""
 
     def to_json(self) -> dict[str, JSON]:
         return asdict(self)
@@ -121,6 +123,7 @@ def _count(outcomes: Sequence[tuple[Task, str | None]]) -> EvalResult:
         reasons=dict(Counter(str(reason) for _, reason in judged).most_common()),
         by_category={name: (len(hits), sum(hits) / len(hits)) for name, hits in sorted(by_category.items())},
         left_out=len(outcomes) - len(judged),
+        rows_correct={task.id: reason == "correct" for task, reason in sorted(judged, key=lambda pair: pair[0].id)},
     )
 
 

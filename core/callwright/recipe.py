@@ -319,6 +319,9 @@ class TrainConfig(_Part):
     """Older checkpoints are deleted."""
     evaluate_every: int = Field(default=0, ge=0)
     """Steps between evaluations on the validation rows; 0 is never."""
+    watch_held_out: bool = False
+    """Evaluate on the held-out rows at these steps too, for the curves of an experiment. Only `metrics.jsonl` gets the
+    result, as `held_out_accuracy`: no plugin sees it, and whoever chooses a setting or a checkpoint by it has peeked."""
     show_every: int = Field(default=5, ge=0)
     """Steps between sampled completions on the screen; 0 is never."""
     max_bad_steps: int = Field(default=5, gt=0)
@@ -647,8 +650,11 @@ def _model(root: _Node, path: Path) -> tuple[Recipe | None, list[Mistake], list[
 
 
 def _cross_checked(recipe: Recipe) -> Iterator[tuple[Place, str]]:
-    if recipe.train.evaluate_every and not recipe.data.validation:
+    if recipe.train.evaluate_every and not (recipe.data.validation or recipe.train.watch_held_out):
         yield ("train", "evaluate_every"), "there are no rows to evaluate on; set data.validation above 0"
+    if recipe.train.watch_held_out and not (recipe.data.held_out and recipe.train.evaluate_every):
+        text = "there is nothing to watch, or no time for it; set data.held_out and train.evaluate_every above 0"
+        yield ("train", "watch_held_out"), text
     if recipe.rewards.normalise == "group" and recipe.train.advantage_scale == "group":
         text = "GDPO divides the sum by the step's standard deviation, and the groups' would undo the weights"
         yield ("rewards", "normalise"), f"{text}; write train.advantage_scale: batch"
@@ -736,6 +742,23 @@ class _Builder:
 
 def _members(protocol: type[Any]) -> list[str]:
     return sorted({*getattr(protocol, "__annotations__", {}), *(n for n in vars(protocol) if not n.startswith("_"))})
+
+
+# --------------------------------------------------------------------------------------------------- comparing
+
+MAY_CHANGE_ON_RESUME = ("run", "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.show_every")
+
+
+def differences(old: JSON, new: JSON, place: str = "") -> Iterator[str]:
+    """The places at which two values differ, as in `train.steps` and `explore.0.alpha`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from differences(a, b, f"{place}.{index}")
+    elif old != new:
+        yield place
 
 
 # --------------------------------------------------------------------------------------------------- checking

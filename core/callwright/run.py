@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy
 import torch
-import yaml
 
 from callwright import checkpoint
 from callwright.data import Split, load_split, make_deck
@@ -30,13 +29,10 @@ from callwright.hooks import Hooks
 from callwright.loop import Control, Learner, sample_of
 from callwright.models import autocast_dtype, context_length, load_model, load_tokenizer
 from callwright.packing import Policy
-from callwright.recipe import Components, Recipe
+from callwright.recipe import MAY_CHANGE_ON_RESUME, Components, Recipe, differences, load_recipe
 from callwright.rollouts import encode_prompt, end_ids, write_rollouts
 from callwright.sampling import choose_path
 from callwright.types import JSON, CallwrightError, Need, Rollouts
-
-MAY_CHANGE_ON_RESUME = ("run", "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.show_every")
-
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -142,7 +138,7 @@ class _Run:
         if resume:
             if not resolved.exists():
                 raise CallwrightError(f"there is no run to resume in {self.folder}: leave out --resume to start one")
-            _require_same(yaml.safe_load(resolved.read_text(encoding="utf-8")), yaml.safe_load(text), self.folder)
+            _require_same(load_recipe(resolved), self.recipe, self.folder)
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(resolved, text)  # first, as it is what makes the folder a run that can be resumed
@@ -151,7 +147,7 @@ class _Run:
     def _write_versions(self, versions: JSON) -> None:
         path = self.folder / "versions.json"
         if self.resuming and path.exists():
-            changed = list(_differences(json.loads(path.read_text(encoding="utf-8")), versions))
+            changed = list(differences(json.loads(path.read_text(encoding="utf-8")), versions))
             if changed:
                 self.display.warn(
                     f"other versions than when the run was started ({', '.join(changed)}; see {path}): its numbers"
@@ -251,7 +247,7 @@ class _Run:
         metrics, rollouts = learner.step(step)
         self.counters["seconds"] += metrics["seconds"]
         self.counters["tokens"] += int(metrics["tokens"])
-        if train.evaluate_every and (step + 1) % train.evaluate_every == 0:
+        if self._evaluates_at(step):
             result = self._evaluate("evaluate on validation rows", self.split.validation)
             if result is not None:
                 metrics["validation_accuracy"] = result.accuracy
@@ -260,9 +256,20 @@ class _Run:
             self.control.stop(self.hooks.stop_reason)
         self.hooks.step_ended(step, metrics, rollouts, self.control)
         self._change_what_was_asked()
+        metrics = {**metrics, **self._watched(step)}  # a new dict: a plugin may have kept the other
         self._record(step, metrics, rollouts)
         wants_sample = train.show_every and step % train.show_every == 0
         self.display.step(step, metrics, sample_of(rollouts, step % len(rollouts)) if wants_sample else None)
+
+    def _evaluates_at(self, step: int) -> bool:
+        every = self.recipe.train.evaluate_every
+        return bool(every) and (step + 1) % every == 0
+
+    def _watched(self, step: int) -> dict[str, float]:
+        if not (self.recipe.train.watch_held_out and self._evaluates_at(step)):
+            return {}
+        result = self._evaluate("watch held-out rows", self.split.held_out)
+        return {} if result is None else {"held_out_accuracy": result.accuracy}
 
     def _count_bad_steps(self, metrics: dict[str, float]) -> None:
         for name, (count, trace) in self.hooks.failures.items():
@@ -396,24 +403,14 @@ def _versions(components: Components) -> dict[str, JSON]:
     return {"python": platform.python_version(), "libraries": libraries, "plugins": plugins}
 
 
-def _require_same(old: JSON, new: JSON, folder: Path) -> None:
-    changed = [place for place in _differences(old, new) if place not in MAY_CHANGE_ON_RESUME]
+def _require_same(old: Recipe, new: Recipe, folder: Path) -> None:
+    found = differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
+    changed = [place for place in found if place not in MAY_CHANGE_ON_RESUME]
     if changed:
         raise CallwrightError(
             f"the run in {folder} was started with another recipe; these differ: {', '.join(changed)}."
             " Resume with the recipe it was started with, or start over with --fresh"
         )
-
-
-def _differences(old: JSON, new: JSON, place: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            yield from _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(a, b, f"{place}.{index}")
-    elif old != new:
-        yield place
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def test_it_counts_what_each_row_by_itself_gives(
     assert found.accuracy == sum(r.accuracy for r in alone.values()) / len(alone)
     assert found.reasons == dict(sum((Counter(r.reasons) for r in alone.values()), Counter()))
     assert found.reasons.get("correct", 0) == round(found.accuracy * found.rows)
+    assert found.rows_correct == {name: result.accuracy == 1 for name, result in alone.items()}
     assert sum(rows for rows, _ in found.by_category.values()) == found.rows
     assert sum(rows * share for rows, share in found.by_category.values()) == pytest.approx(found.accuracy * found.rows)
 

@@ -345,6 +345,7 @@ def test_yaml_that_means_nothing_in_a_recipe(folder, extra, message):
         ("trian: {steps: 3}", "trian", "unknown key; did you mean 'train'?"),
         ("seed: -1", "seed", "greater than or equal to 0"),
         ("train: {evaluate_every: 5}", "train.evaluate_every", "set data.validation above 0"),
+        ("train: {watch_held_out: true}", "train.watch_held_out", "set data.held_out and train.evaluate_every"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_line_and_place(folder, line, place, message):

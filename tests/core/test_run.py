@@ -134,6 +134,24 @@ class Counting:
     assert [line["reward"] for line in metrics(tmp_path / "run")] == [6, 12]
 
 
+def test_held_out_rows_are_watched_and_nothing_depends_on_it(make_recipe: MakeRecipe, run: Run, tmp_path: Path) -> None:
+    path = make_recipe(explore=["Drift"], train={"steps": 4, "evaluate_every": 2})
+    run(path)
+    run(path, f"run={tmp_path / 'watched'}", "train.watch_held_out=true")
+    watched = metrics(tmp_path / "watched")
+    seen = [line.pop("held_out_accuracy", None) for line in watched]
+    assert watched == metrics(tmp_path / "run")
+    assert seen[0] is seen[2] is None
+    evaluation = json.loads((tmp_path / "watched" / "eval.json").read_text())
+    assert seen[3] == evaluation["after"]["accuracy"], "the last step's is what the end finds"
+    assert evaluation == json.loads((tmp_path / "run" / "eval.json").read_text()) | {
+        "train_seconds": evaluation["train_seconds"]
+    }
+    right = evaluation["after"]["rows_correct"]
+    assert sum(right.values()) == evaluation["after"]["reasons"].get("correct", 0)
+    assert len(right) == 4
+
+
 def test_the_reference_can_be_reset(make_recipe: MakeRecipe, run: Run, tmp_path: Path) -> None:
     path = make_recipe(explore=["Refresh"], train={"steps": 4, "kl": 0.1, "learning_rate": 1e-2})
     run(path)
