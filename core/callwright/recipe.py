@@ -321,7 +321,7 @@ class TrainConfig(_Part):
     """Steps between evaluations on the validation rows; 0 is never."""
     watch_held_out: bool = False
     """Evaluate on the held-out rows at these steps too, for the curves of an experiment. Only `metrics.jsonl` gets the
-    result, as `held_out_accuracy`: no plugin sees it, and whoever chooses a setting or a checkpoint by it has peeked."""
+    result, as `held_out_accuracy`: no plugin sees it, and who chooses a setting or a checkpoint by it has peeked."""
     show_every: int = Field(default=5, ge=0)
     """Steps between sampled completions on the screen; 0 is never."""
     max_bad_steps: int = Field(default=5, gt=0)

@@ -34,6 +34,7 @@ from callwright.rollouts import encode_prompt, end_ids, write_rollouts
 from callwright.sampling import choose_path
 from callwright.types import JSON, CallwrightError, Need, Rollouts
 
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run ended."""
