@@ -17,7 +17,7 @@ CHECKS: dict[str, Callable[..., None]] = {
 }
 ADAPTERS = ("trl", "verl", "ms_swift")
 """Rewards that only carry somebody else's function."""
-OPTIONS: dict[str, dict[str, Any]] = {"overlong": {"max_tokens": 60, "buffer": 20}}
+OPTIONS: dict[tuple[str, str], dict[str, Any]] = {("reward", "overlong"): {"max_tokens": 60, "buffer": 20}}
 """For plugins with an option that has no default."""
 
 FIRST_PARTY = [
@@ -29,4 +29,4 @@ FIRST_PARTY = [
 
 @pytest.mark.parametrize("entry", FIRST_PARTY, ids=lambda entry: f"{entry.kind}-{entry.name}")
 def test_a_first_party_plugin_keeps_the_laws(entry: Entry) -> None:
-    CHECKS[entry.kind](plugin(entry.kind, f"callwright:{entry.name}", **OPTIONS.get(entry.name, {})))
+    CHECKS[entry.kind](plugin(entry.kind, f"callwright:{entry.name}", **OPTIONS.get((entry.kind, entry.name), {})))
