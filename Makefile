@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint bench clean
+.PHONY: help quickstart test test-all lint bench docs clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
@@ -50,6 +50,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 
 bench: $(VENV)/.installed-dev ## a training step beside TRL's: time and memory; ARGS="--json bench.json"
 	@OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false $(VENV)/bin/python benchmarks/step.py $(ARGS)
+
+docs: $(VENV)/.installed ## write docs/strategies.md from the strategies themselves
+	@$(VENV)/bin/python docs/strategies.py
 
 clean: ## remove environments, caches and builds, but no run
 	rm -rf $(VENV) .venvs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
