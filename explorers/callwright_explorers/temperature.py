@@ -35,7 +35,7 @@ class Temperature(Scheduled):
     So T lies between `start` and `end`, and linear and cosine reach `end` in the last of `steps` steps.
     Log-probabilities and entropies are those at T, so a hotter step also sees a higher entropy.
 
-    adaptive is E3 (arXiv 2505.18573; checked against the authors' `temperature_scheduler.py`). H is the step's mean
+    adaptive is E3 (arXiv 2505.18573; checked against the authors' code). H is the step's mean
     token entropy in nats, at the temperature that the tokens were sampled at: the authors' entropy is that of the
     logits divided by the temperature too. They take it during the update, this takes it before. V is the size of the
     vocabulary, H* `target`, or the H of the first step, after which T stays `start`. With `anneal`, H* falls along a
