@@ -1,0 +1,119 @@
+"""What the terms of the loss share: a coefficient that changes over the run, and tokens chosen by segment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from callwright import MicroBatch, Segment, hookimpl
+from callwright.schedules import between
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scope = Literal["thinking", "calls", "names", "values", "all"]
+
+SEGMENTS: dict[Scope, tuple[Segment, ...]] = {
+    "thinking": (Segment.THINKING,),
+    "calls": (Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE),
+    "names": (Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME),
+    "values": (Segment.ARGUMENT_VALUE,),
+    "all": tuple(s for s in Segment if s is not Segment.PAD),
+}
+
+
+def require(name: str, value: float | None, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    """Raise ValueError for a number out of its range; None is allowed."""
+    if value is None or ((low < value if open_low else low <= value) and value <= high and math.isfinite(value)):
+        return
+    words = f"above {low:g}" if open_low else f"of at least {low:g}"
+    raise ValueError(
+        f"{name} must be a number {words}{f' and at most {high:g}' if high < math.inf else ''}, not {value}"
+    )
+
+
+def require_count(name: str, value: int | None) -> None:
+    """Raise ValueError for a number of steps below 1; None is allowed."""
+    if value is not None and value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+@dataclass
+class Coefficient:
+    """Options of a coefficient that follows a schedule. With p = min(step / (steps - 1), 1):
+
+    - constant: coefficient
+    - linear:   coefficient + (end - coefficient) p
+    - cosine:   end + (coefficient - end) (1 + cos(pi p)) / 2
+
+    Raises ValueError for an option out of its range, one that the schedule lacks, and one that it does not use.
+    """
+
+    coefficient: float = 0.001
+    """Strength of the term in the first step, at least 0."""
+    schedule: str = "constant"
+    end: float | None = None
+    """linear and cosine: where the coefficient arrives, at least 0."""
+    steps: int | None = None
+    """linear and cosine: number of steps on the way; by default all steps of the run."""
+    _run_steps: int = field(default=1, init=False, repr=False, compare=False)
+
+    schedules: ClassVar[tuple[str, ...]] = ("constant", "linear", "cosine")
+
+    def __post_init__(self) -> None:
+        if self.schedule not in self.schedules:
+            raise ValueError(f"schedule must be one of {', '.join(self.schedules)}, not {self.schedule!r}")
+        require("coefficient", self.coefficient, 0)
+        require("end", self.end, 0)
+        require_count("steps", self.steps)
+        moves = self.schedule in ("linear", "cosine")
+        if moves and self.end is None:
+            raise ValueError(f"schedule {self.schedule!r} also takes end")
+        for name in ("end", "steps"):
+            if not moves and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect with schedule {self.schedule!r}; leave it out")
+
+    def at(self, step: int) -> float:
+        """The coefficient in step `step` (from 0)."""
+        if self.end is None:
+            return self.coefficient
+        path: Literal["linear", "cosine"] = "linear" if self.schedule == "linear" else "cosine"
+        return between(path, self.coefficient, self.end, step, self.steps or self._run_steps)
+
+    @hookimpl
+    def sampling(self, steps: int) -> None:
+        """Changes nothing; it is where a step says how many there are."""
+        self._run_steps = steps
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self._run_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._run_steps = state["steps"]
+
+
+def in_scope(segments: Tensor, mask: Tensor, scope: Scope) -> Tensor:
+    """Bool, the shape of `mask`: tokens of the segments in scope."""
+    import torch  # here, so that listing and checking plugins stay quick
+
+    if scope == "all":
+        return mask
+    return mask & torch.isin(segments, torch.tensor(SEGMENTS[scope], dtype=segments.dtype, device=segments.device))
+
+
+def step_mean(batch: MicroBatch, values: Tensor, scope: Scope = "all") -> Tensor:
+    """Scalar: this micro-batch's part of the mean of `values` (n, T) over the step's tokens in scope.
+
+    Summed over the micro-batches it is the mean over all tokens in scope of the rows that take part, whatever the
+    recipe's aggregation; 0 where there are none.
+    """
+    import torch
+
+    rollouts = batch.rollouts
+    assert rollouts.total is not None
+    takes_part = ~rollouts.total.isnan()
+    count = int(in_scope(rollouts.segments, rollouts.mask & takes_part[:, None], scope).sum())
+    inside = in_scope(batch.segments, batch.mask & takes_part[batch.rows].to(batch.mask.device)[:, None], scope)
+    return torch.where(inside, values, 0.0).sum() / max(count, 1)
