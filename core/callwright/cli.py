@@ -151,6 +151,50 @@ def _prepare(run: Path, resume: bool, fresh: bool) -> None:
             raise CallwrightError(f"--fresh cannot delete {path}: {error.strerror}") from error
 
 
+# -------------------------------------------------------------------------------------------------- compare
+
+
+@app.command()
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ARM|KEY=VALUE]...",
+            help="Recipes, run folders, or folders of runs seed-N, each also as NAME=PATH; and lines to set in all "
+            "recipes. Default: what OUT holds.",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="N|N,N,...", help="So many seeds, from 0, or these.")] = "3",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The arm that the others are compared with. Default: the first.")
+    ] = None,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Runs go to OUT/ARM/seed-N.")] = Path("runs/compare"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete these runs in OUT and start over.")] = False,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing: draw what is there.")] = False,
+) -> None:
+    """Run recipes with the same seeds and budget, and show what differs: a table, curves, a page.
+
+    What is finished is not run again, what was interrupted goes on. Each arm is named after its recipe's file.
+    """
+    if fresh and report_only:
+        raise typer.BadParameter("--fresh runs everything again and --report-only nothing: give one of them")
+    from callwright.compare.arms import compare_what, seeds_from, unfair
+    from callwright.compare.report import report
+    from callwright.compare.runner import jobs_of, run_all
+
+    comparison = compare_what(words or [], seeds_from(seeds), out, baseline)
+    console = Console()
+    remarks = unfair(comparison)
+    for remark in [] if report_only else remarks:  # the report has them too, but that may be hours away
+        console.print(Text.assemble(("warning: ", "bold yellow"), safe(remark)), soft_wrap=True)
+    for job in jobs_of(comparison) if fresh else []:
+        _prepare(job.folder, resume=False, fresh=True)
+    ended = None if report_only else run_all(comparison, console)
+    report(comparison, console, remarks, ended.failed if ended else {})
+    if ended and (ended.interrupted or ended.failed):
+        raise typer.Exit(130 if ended.interrupted else 1)
+
+
 # ----------------------------------------------------------------------------------------------------- eval
 
 
