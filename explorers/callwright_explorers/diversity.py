@@ -62,7 +62,7 @@ class Diversity:
             items = [items_of(rollouts.parses[row]) for row in rows]
             for row, own in zip(rows, items, strict=True):
                 crowd[row] = _resemblance(own, items)
-        return (self.strength * (total / crowd - total)).to(total.dtype)
+        return (self.strength * (total / crowd - total)).masked_fill(total.isnan(), 0.0).to(total.dtype)
 
 
 def _resemblance(own: Counter[Item], items: list[Counter[Item]]) -> float:

@@ -29,7 +29,7 @@ _spec.loader.exec_module(_fixtures)
 make_learner = _fixtures.make_learner  # of a tiny model
 
 NAN = math.nan
-quick = settings(max_examples=15)
+quick = settings(max_examples=8)
 
 
 def step_of(groups, step=0):
@@ -420,7 +420,7 @@ def test_the_pool_does_not_depend_on_the_order_of_rows(groups, add, per_task, ra
 
 def replaying_learner(make_learner):
     """All eight tasks come in every step; completions of all lengths."""
-    learner = make_learner(Even(), Replay(add=2), prompts_per_step=8)
+    learner = make_learner(Even(), Replay(add=2), Curriculum(), DynamicSampling(), prompts_per_step=8, refills=0)
     learner.ends = list(range(2, 80))
     return learner
 

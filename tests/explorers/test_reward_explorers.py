@@ -222,7 +222,7 @@ def test_diversity_by_hand():
     """Items of f(a=1, b=2): f, (f, a, 1), (f, b, 2). With f(a=1, b=3) it shares 2 of 4, with g(a=1) nothing."""
     texts = ["[f(a=1, b=2)]", "[f(b=3, a=1)]", "[g(a=1)]", "[f(a=1, b=2)]"]
     rollouts = step_of(texts, [1.0, 1.0, 0.5, NAN])
-    close(Diversity().shape_rewards(rollouts)[:3], [1 / 1.5 - 1, 1 / 1.5 - 1, 0.0])
+    close(Diversity().shape_rewards(rollouts), [1 / 1.5 - 1, 1 / 1.5 - 1, 0.0, 0.0])
     close(Diversity(strength=0.3).shape_rewards(rollouts)[:3], [0.3 * (1 / 1.5 - 1)] * 2 + [0.0])
 
 
