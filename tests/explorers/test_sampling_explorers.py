@@ -293,10 +293,10 @@ def test_ranks_pass_over_tokens_that_are_forbidden() -> None:
     tasks = [Task(f"t{g}", ()) for g in groups.tolist()]
     assert explorer.sampling(0, tasks, groups) is None
     logits = torch.tensor([[1.0, -torch.inf, 3.0, 2.0]])
-    found = explorer.strike_out(logits.repeat(4, 1), torch.tensor([0, 1, 2, 4]), torch.zeros(4, dtype=torch.long))
+    found = explorer.strike_out(logits.repeat(4, 1), torch.tensor([1, 2, 3, 4]), torch.zeros(4, dtype=torch.long))
     assert found is not None
-    # Ranks 0, 1, 0 and 3, of which the last one is behind the three that are possible.
-    assert found.isfinite().nonzero().tolist() == [[0, 2], [1, 3], [2, 2], [3, 0]]
+    # Ranks 1, 0, 2 and 3, of which the last one is behind the three that are possible.
+    assert found.isfinite().nonzero().tolist() == [[0, 3], [1, 2], [2, 0], [3, 0]]
     assert explorer.strike_out(logits, torch.tensor([0]), torch.tensor([1])) is None
 
 
@@ -310,6 +310,7 @@ def test_choices_belong_to_step_task_and_rank_alone() -> None:
         return [text for (t, _), text in zip(rows, texts, strict=True) if t is task]
 
     found: Counter[str] = Counter()
+    patterns = set()
     for step in range(100):
         alone = prefixes(step, [(a, 3)] * 8, a)
         assert alone == prefixes(step, [(a, 0), (b, 7)] * 8, a)
@@ -317,6 +318,8 @@ def test_choices_belong_to_step_task_and_rank_alone() -> None:
         counts = [named.count(f"[{tool.name}(") for tool in TOOLS]
         assert max(counts) - min(counts) <= 1, "functions come in turn"
         found.update(alone)
+        patterns.add(tuple(map(bool, alone)))
+    assert len(patterns) > 50, "each step forces other rows"
     # No share is farther from its expectation than five standard deviations.
     forced = 800 - found[""]
     assert abs(forced - 800 * 0.4) <= 5 * math.sqrt(800 * 0.4 * 0.6)
