@@ -1,15 +1,17 @@
 """`entropy_advantage`: both papers' formulas by hand and in float64, and the laws of a shaped advantage."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from callwright import Need, Parse, ParseStatus, Rollouts, Segment, Task
+from callwright.testing import check_explorer
 from callwright_explorers.entropy_advantage import EntropyAdvantage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-unhurried = settings(deadline=None)  # the machine may be busy
+unhurried = settings(deadline=None, max_examples=40)  # the machine may be busy
 
 CALL_SEGMENTS = {Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE}
 
@@ -57,13 +59,14 @@ explorers = st.builds(
     form=st.sampled_from(["sequence", "token"]),
     alpha=st.floats(0, 5),
     kappa=st.floats(1.01, 10),
-    scope=st.sampled_from(["thinking", "calls", "all"]),
+    scope=st.sampled_from(["thinking", "calls", "all", "names", "values"]),
 )
 
 
 def reference(explorer, rollouts, base):
     """The papers' formulas in Python floats, token by token."""
     scopes = {"thinking": {Segment.THINKING}, "calls": CALL_SEGMENTS, "all": set(Segment) - {Segment.PAD}}
+    scopes |= {"names": {Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME}, "values": {Segment.ARGUMENT_VALUE}}
     delta = torch.zeros(rollouts.mask.shape, dtype=torch.float64)
     for row, length in enumerate(rollouts.lengths.tolist()):
         entropy, segments = rollouts.entropy[row, :length].tolist(), rollouts.segments[row, :length].tolist()
@@ -142,6 +145,71 @@ def test_the_token_form_by_hand():
     torch.testing.assert_close(delta, torch.tensor([[0.2, 0.8, 1.0]]))
 
 
+@unhurried
+@given(explorers, steps(), st.booleans(), st.floats(0, 3))
+def test_neither_centred_nor_without_an_advantage_does_it_turn_one(explorer, step, centre, zero_cap):
+    """kappa is above 1: what has a sign keeps it, and what has none moves by at most `zero_cap`."""
+    rollouts, base = step
+    base = torch.where(base.abs() < 1e-30, 0.0, base)  # the smallest numbers of float32 have no half
+    rollouts.group_ids = torch.arange(len(rollouts)) // 2
+    explorer = dataclasses.replace(explorer, centre=centre, zero_cap=zero_cap)
+    delta = explorer.shape_advantages(rollouts, base)
+    zero = base == 0
+    assert ((base[:, None] + delta).sign() == base.sign()[:, None])[~zero].all()
+    assert (delta[zero].abs() <= zero_cap * (1 + 1e-6)).all()
+    assert (delta[~rollouts.mask] == 0).all()
+    plain = dataclasses.replace(explorer, zero_cap=0.0).shape_advantages(rollouts, base)
+    assert torch.equal(plain[~zero], delta[~zero])
+
+
+@unhurried
+@given(steps(), st.sampled_from(["sequence", "token"]))
+def test_centred_bonuses_sum_to_nothing_where_no_cap_holds(step, form):
+    rollouts, base = step
+    rollouts.group_ids = torch.arange(len(rollouts)) % 2
+    explorer = EntropyAdvantage(form=form, scope="all", kappa=1e-6, centre=True)
+    delta = explorer.shape_advantages(rollouts, base.sign() + 2)
+    per_row = delta if form == "token" else delta[:, :1]  # the rows' bonus; 0 for a row without a token
+    for group in (0, 1):
+        assert abs(float(per_row[rollouts.group_ids == group].sum())) < 1e-4
+
+
+def test_centring_by_hand():
+    """Group 0: E of 0.2 and 0.6, mean 0.4, so alpha (E - mean) = -0.08 and 0.08, capped at 0.05 in row 1. Row 2 does
+    not think, row 3 takes no part, and row 4 is alone in its group."""
+    think = Segment.THINKING
+    segments = [[think, think], [think, 0], [Segment.TAG, 0], [think, 0], [think, 0]]
+    rollouts = rollouts_of([[0.1, 0.3], [0.6, 0.0], [9.0, 0.0], [9.0, 0.0], [5.0, 0.0]], segments)
+    rollouts.group_ids = torch.tensor([0, 0, 0, 0, 7])
+    rollouts.total = torch.tensor([1.0, 0.0, 0.0, math.nan, 0.0])
+    base = torch.tensor([1.0, -0.1, 0.5, 0.0, 1.0])
+    delta = EntropyAdvantage(centre=True).shape_advantages(rollouts, base)
+    torch.testing.assert_close(delta[:, 0], torch.tensor([-0.08, 0.05, 0.0, 0.0, 0.0]))
+    # By token: the mean of 0.1, 0.3 and 0.6 is 1/3.
+    delta = EntropyAdvantage(form="token", centre=True).shape_advantages(rollouts, base)
+    torch.testing.assert_close(delta[0], torch.tensor([0.4 * (0.1 - 1 / 3), 0.4 * (0.3 - 1 / 3)]))
+
+
+def test_where_there_is_no_advantage_by_hand():
+    """alpha E = 0.08 and 0.24; zero_cap 0.1 bounds the second. Row 2 has an advantage, and its own cap."""
+    rollouts = rollouts_of([[0.2], [0.6], [0.6]], [[Segment.THINKING]] * 3)
+    base = torch.tensor([0.0, 0.0, -0.1])
+    delta = EntropyAdvantage(zero_cap=0.1).shape_advantages(rollouts, base)
+    torch.testing.assert_close(delta.squeeze(1), torch.tensor([0.08, 0.1, 0.05]))
+    # Centred: 0.4 (0.2 - 1.4 / 3) and twice 0.4 (0.6 - 1.4 / 3), of which row 2 keeps at most 0.05.
+    delta = EntropyAdvantage(zero_cap=0.1, centre=True).shape_advantages(rollouts, base)
+    torch.testing.assert_close(delta.squeeze(1), torch.tensor([-0.1, 0.16 / 3, 0.05]))
+
+
+@pytest.mark.parametrize(
+    "explorer",
+    [EntropyAdvantage(centre=True, zero_cap=0.2), EntropyAdvantage("token", scope="values", centre=True)],
+    ids=["sequence", "token"],
+)
+def test_laws(explorer):
+    check_explorer(explorer, examples=1)
+
+
 def test_a_row_that_does_not_think_gets_nothing():
     rollouts = rollouts_of([[3.0, 3.0]], [[Segment.FUNCTION_NAME, Segment.CALL]])
     assert EntropyAdvantage().shape_advantages(rollouts, torch.tensor([1.0])).abs().sum() == 0
@@ -165,6 +233,8 @@ def test_it_asks_the_core_for_entropy():
         ({"alpha": math.nan}, "alpha must be a number of at least 0"),
         ({"kappa": 0.0}, "kappa must be a number above 0"),
         ({"kappa": math.inf}, "kappa must be a number above 0"),
+        ({"zero_cap": -1.0}, "zero_cap must be a number of at least 0, not -1.0"),
+        ({"zero_cap": math.inf}, "zero_cap must be a number of at least 0, not inf"),
         ({"form": "row"}, "form must be 'sequence' or 'token'"),
         ({"scope": "answer"}, "scope must be one of thinking, calls, all"),
     ],
