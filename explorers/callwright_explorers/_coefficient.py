@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from callwright import MicroBatch, Segment, hookimpl
+from callwright import MicroBatch, Segment
 from callwright.schedules import between
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class Coefficient:
     end: float | None = None
     """linear and cosine: where the coefficient arrives, at least 0."""
     steps: int | None = None
-    """linear and cosine: number of steps on the way; by default all steps of the run."""
-    _run_steps: int = field(default=1, init=False, repr=False, compare=False)
+    """linear and cosine: number of steps on the way."""
 
     schedules: ClassVar[tuple[str, ...]] = ("constant", "linear", "cosine")
 
@@ -69,29 +67,19 @@ class Coefficient:
         require("end", self.end, 0)
         require_count("steps", self.steps)
         moves = self.schedule in ("linear", "cosine")
-        if moves and self.end is None:
-            raise ValueError(f"schedule {self.schedule!r} also takes end")
         for name in ("end", "steps"):
-            if not moves and getattr(self, name) is not None:
+            given = getattr(self, name) is not None
+            if moves and not given:
+                raise ValueError(f"schedule {self.schedule!r} also takes {name}")
+            if given and not moves:
                 raise ValueError(f"{name} has no effect with schedule {self.schedule!r}; leave it out")
 
     def at(self, step: int) -> float:
         """The coefficient in step `step` (from 0)."""
-        if self.end is None:
+        if self.end is None or self.steps is None:
             return self.coefficient
         path: Literal["linear", "cosine"] = "linear" if self.schedule == "linear" else "cosine"
-        return between(path, self.coefficient, self.end, step, self.steps or self._run_steps)
-
-    @hookimpl
-    def sampling(self, steps: int) -> None:
-        """Changes nothing; it is where a step says how many there are."""
-        self._run_steps = steps
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self._run_steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._run_steps = state["steps"]
+        return between(path, self.coefficient, self.end, step, self.steps)
 
 
 def in_scope(segments: Tensor, mask: Tensor, scope: Scope) -> Tensor:

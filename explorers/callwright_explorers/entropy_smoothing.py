@@ -28,8 +28,8 @@ class EntropySmoothing:
       the bonus trains the model
 
     `level: sequence` compares the mean over a row's tokens with the band, and every token of the row gets the P.
-    With `phases`, w_s = 1 - 0.2 (1 - exp(-2 q)) in the first half of the steps and 0.8 exp(-decay q) in the second,
-    with q the share of the half that is over; else w_s = 1.
+    With `phases`, w_s = 1 - 0.2 (1 - exp(-2 q)) in the first half of that many steps, then 0.8 exp(-decay q), with q
+    the share of the half that is over; else w_s = 1.
 
     This is EPO (arXiv 2509.22576) for completions of one turn, after the authors' `dp_actor.py` and configuration,
     whose defaults these are, except that `distance` is. The authors' code has `step`; their answer to reviewers writes
@@ -53,15 +53,12 @@ class EntropySmoothing:
     level: Literal["token", "sequence"] = "token"
     window: int | None = None
     """Number of steps that the mean goes back; by default all."""
-    phases: bool = False
-    """Let the penalty fade over the run."""
+    phases: int | None = None
+    """Number of steps over which the penalty fades; by default it does not."""
     decay: float = 3.0
     """phases: how fast it fades in the second half, at least 0."""
-    steps: int | None = None
-    """phases: number of steps; by default all steps of the run."""
     _history: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
     """Entropies of the last `window` steps; without a window [sum, number]."""
-    _run_steps: int = field(default=1, init=False, repr=False, compare=False)
 
     needs: ClassVar[tuple[Need, ...]] = (Need.ENTROPY_GRADIENT,)
     neutral: ClassVar[dict[str, Any]] = {"coefficient": 0.0}
@@ -80,9 +77,7 @@ class EntropySmoothing:
         require("low", self.low, 0, 1)
         require("high", self.high, 1)
         require_count("window", self.window)
-        require_count("steps", self.steps)
-        if self.steps is not None and not self.phases:
-            raise ValueError("steps has no effect without phases; leave it out")
+        require_count("phases", self.phases)
 
     @property
     def usual(self) -> float | None:
@@ -95,13 +90,12 @@ class EntropySmoothing:
 
     def weight(self, step: int) -> float:
         """w of step `step` (from 0)."""
-        if not self.phases:
+        if self.phases is None:
             return 1.0
-        steps = self.steps or self._run_steps
-        half = steps // 2
+        half = self.phases // 2
         if step <= half:
             return 1 - 0.2 * (1 - math.exp(-2 * step / max(half, 1)))
-        return 0.8 * math.exp(-self.decay * min((step - half) / (steps - half), 1))
+        return 0.8 * math.exp(-self.decay * min((step - half) / (self.phases - half), 1))
 
     @hookimpl
     def loss_terms(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -124,11 +118,6 @@ class EntropySmoothing:
         return outside * mask
 
     @hookimpl
-    def sampling(self, steps: int) -> None:
-        """Changes nothing; it is where a step says how many there are."""
-        self._run_steps = steps
-
-    @hookimpl
     def step_ended(self, metrics: Mapping[str, float]) -> None:
         entropy = metrics["entropy"]
         if not math.isfinite(entropy):
@@ -140,7 +129,7 @@ class EntropySmoothing:
             self._history = [total + entropy, number + 1]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": list(self._history), "steps": self._run_steps}
+        return {"history": list(self._history)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._history, self._run_steps = list(state["history"]), state["steps"]
+        self._history = list(state["history"])

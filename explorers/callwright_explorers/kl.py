@@ -119,8 +119,7 @@ class Kl(Coefficient):
         self._current = self.at(step) * (1 + gain * min(max(measured / target - 1, -0.2), 0.2))
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "coefficient": self._current}
+        return {"coefficient": self._current}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
         self._current = state["coefficient"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from callwright_explorers.reference_reset import ReferenceReset
 from callwright_explorers.reference_sync import ReferenceSync
 
 
-def resets(explorer: ReferenceReset, values: list[float | None]) -> list[int]:
+def resets(explorer: ReferenceReset, values: Sequence[float | None]) -> list[int]:
     """Steps (from 1) after which it asks for a reset; after each it is saved and resumed."""
     found = []
     for number, value in enumerate(values, start=1):
@@ -195,7 +195,7 @@ def test_states_survive_a_checkpoint_in_the_middle(run: Callable[..., list[dict[
         {"use": "reference_reset", "every": 3, "patience": 9, "metric": "reward"},
         {"use": "entropy_bonus", "schedule": "linear", "coefficient": 0.1, "end": 0.0, "steps": 6},
         {"use": "adaptive_entropy", "target": 9.0, "delta": 0.001},
-        {"use": "entropy_smoothing", "window": 2, "high": 1.0, "phases": True, "steps": 6},
+        {"use": "entropy_smoothing", "window": 2, "high": 1.0, "phases": 6},
     ]
     straight = run("straight", explore, 5)
     assert run("parts", explore, 2) == straight[:2]
