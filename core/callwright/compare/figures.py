@@ -206,7 +206,7 @@ def _together(
     names = [_label(arm, baseline, len(some) if len(counts) > 1 else None) for arm, some in curves.items()]
     place = {"loc": "outside lower center", "ncols": min(3 if len(lines) > MANY_ARMS else 4, len(lines))}
     legend = figure.legend(lines, names, **place)  # type: ignore[arg-type]
-    band = "line: mean over seeds, band: lowest to highest seed" if counts[-1] > 1 else "one seed each"
+    band = "line: mean over seeds, band or bar: lowest to highest seed" if counts[-1] > 1 else "one seed each"
     legend.set_title(f"{band} ({counts[0]} each)" if len(counts) == 1 < counts[0] else band)
     return _png(figure)
 
