@@ -122,7 +122,7 @@ def test_against_the_authors_formula(case, share, quantile):
 
 
 def test_the_cases_reach_both_sides():
-    step = with_tops(make_step(3, (4, 4, 4), 8), 3, 3)
+    step = with_tops(make_step(8, (4, 4, 4), 8), 8, 3)
     plain = our_loss([Simko(share=0.0, penalty=1.0)], step, aggregation="sequence").logps
     found = our_loss([Simko(quantile=0.5)], step, aggregation="sequence")
     assert int((found.top_logps != 0).any(-1).sum()) >= 3
