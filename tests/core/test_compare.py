@@ -28,7 +28,7 @@ from callwright.compare.readings import HeldOut, Reading, call_key, read_run
 from callwright.compare.report import report
 from callwright.compare.runner import INTERRUPTED, Ended, Job, jobs_of, run_all
 from callwright.compare.statistics import Pair, deviation, difference, pair, student_interval
-from callwright.compare.summary import Summary
+from callwright.compare.summary import Summary, print_summary
 from callwright.display import SilentDisplay
 from callwright.recipe import RecipeError, build, load_recipe
 from callwright_dialects.python_calls import PythonCalls
@@ -314,6 +314,22 @@ def test_paired_differences_and_entropy_by_hand(make_run: Make, tmp_path: Path) 
     assert row.after == pytest.approx(2 / 3)
     assert row.after_sd == pytest.approx(math.sqrt(1 / 3)), "of 1, 0, 1"
     assert row.entropy_ratio == pytest.approx(1.5 / 0.2)
+    narrow = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    print_summary(narrow, summary)
+    heading, _, line = text_of(narrow).splitlines()[1:4]
+    assert heading.split() == [
+        "arm",
+        "seeds",
+        "after",
+        "\u00b1",
+        "sd",
+        "difference",
+        "90%",
+        "interval",
+        "entropy",
+        "ratio",
+    ]
+    assert line.split()[:3] == ["a", "2", "37.5%"], "the baseline first"
     assert (row.minutes, summary.row("a").before) == (2.0, 0.0)
 
 

@@ -112,8 +112,8 @@ def _main_table(summary: Summary) -> str:
     how = f"The interval is the bootstrap's, {RESAMPLES} resamples of {' / '.join(methods)}. " if methods else ""
     note = (
         "Accuracy is greedy, on held-out rows, after training; ± is the standard deviation over seeds. The difference"
-        f" is the arm minus the baseline at the same seeds, so on the same rows. {how}Entropy (nats per token) and"
-        f" tokens of a completion are means of the last {LAST_STEPS} steps."
+        f" is in points, the arm minus the baseline at the same seeds, so on the same rows. {how}Entropy (nats per"
+        f" token; ratio: to the baseline's) and tokens of a completion are means of the last {LAST_STEPS} steps."
     )
     return _table(HEADINGS, [cells(row) for row in summary.rows], bold=bold) + f'<p class="small">{_text(note)}</p>'
 

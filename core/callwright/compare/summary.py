@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from callwright.compare.arms import Comparison
 from callwright.compare.readings import LAST_STEPS, HeldOut, Reading
 from callwright.compare.statistics import ENOUGH_SEEDS, LEVEL, Difference, deviation, difference, pair
 from callwright.display import safe
-from callwright.tables import WIDTH_OF_A_FILE, plain_table, right
+from callwright.tables import WIDTH_OF_A_FILE, plain_table
 from callwright.types import JSON
 
 _RUN_FIGURES = ("reward", "entropy", "kl", "flat_groups", "distinct_calls", "completion_length")
@@ -179,13 +180,18 @@ HEADINGS = (
     "seeds",
     "before",
     "after ± sd",
-    "difference, points",
+    "difference",
     f"{LEVEL:.0%} interval",
     "entropy",
-    "to baseline",
+    "ratio",
     "tokens",
     "minutes",
 )
+
+
+WIDE = 110
+"""Columns of a terminal on which all of them fit."""
+_ONLY_WIDE = ("before", "tokens", "minutes")
 
 
 def cells(row: Row) -> list[str]:
@@ -211,13 +217,19 @@ def _shown(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
+def _figures(name: str) -> Column:
+    return Column(name, justify="right", no_wrap=True)
+
+
 def print_summary(console: Console, summary: Summary) -> None:
     if not console.is_terminal:
         console.width = WIDTH_OF_A_FILE
-    table = plain_table(HEADINGS[0], *map(right, HEADINGS[1:]))
+    shown = [name for name in HEADINGS if console.width >= WIDE or name not in _ONLY_WIDE]
+    table = plain_table(Column(HEADINGS[0], overflow="fold"), *(_figures(name) for name in shown[1:]))
     for row in summary.rows:
+        found = dict(zip(HEADINGS, cells(row), strict=True))
         style = "bold" if row.arm == summary.baseline else ""
-        table.add_row(*(Text(safe(cell)) for cell in cells(row)), style=style)
+        table.add_row(*(Text(safe(found[name])) for name in shown), style=style)
     console.print(table)
     for remark in summary.remarks:
         console.print(Text.assemble(("warning: ", "bold yellow"), safe(remark)), soft_wrap=True)
