@@ -48,7 +48,6 @@ class ForcedFirst:
     source: ClassVar[str] = "this project"
     use_when: ClassVar[str] = "All completions of a group begin alike, or never try the function that is right."
     neutral: ClassVar[dict[str, float]] = {"epsilon": 0.0}
-    laws: ClassVar[dict[str, str]] = {"row_order": "the rows of a group are told apart by their order alone"}
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:

@@ -102,11 +102,6 @@ class Temperature(Scheduled):
             raise ValueError(f"ladder must hold two numbers above 0, not {self.ladder}")
 
     @property
-    def laws(self) -> dict[str, str]:
-        """Laws that do not apply, and why."""
-        return {} if self.ladder is None else {"row_order": "the rows of a group are told apart by their order alone"}
-
-    @property
     def _bounds(self) -> tuple[float, float]:
         return (0.1 if self.lowest is None else self.lowest, 2.0 if self.highest is None else self.highest)
 

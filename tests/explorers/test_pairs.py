@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def components_of(names: tuple[str, ...], train: dict[str, Any]) -> Components:
     """Raises RecipeError, or RegistrationError, with what `callwright check` shows."""
     recipe = Recipe.model_validate(
         {
-            "run": "unused",
+            "run": Path("unused"),
             "model": {"name": "unused"},
             "dialect": {"use": "funrl"},
             "data": {"source": {"use": "bfcl"}},

@@ -145,9 +145,9 @@ def answers(explorer: object, rollouts: Rollouts, *, seed: int = 0) -> Answers:
     rows, toys = _long(range(len(rollouts))), fixed_tasks()
     calls: dict[str, Callable[[], Any]] = {
         "task_weights": lambda: hooks.task_weights(rollouts.step, toys),
-        "replay": lambda: [dataclasses.asdict(one) for one in hooks.replay(rollouts)],
         "sampling": lambda: hooks.sampling(rollouts.step, 10, rollouts.tasks, rollouts.group_ids, PLAN),
         "process_logits": lambda: hooks.process_logits(logits, rows, rollouts.lengths, lambda: rollouts.segments[:, 0]),
+        "replay": lambda: [dataclasses.asdict(one) for one in hooks.replay(rollouts)],
         "shape_rewards": lambda: hooks.shape_rewards(rollouts),
         "keep_groups": lambda: hooks.keep_groups(rollouts),
         "advantages": lambda: hooks.advantages(rollouts),
@@ -156,9 +156,9 @@ def answers(explorer: object, rollouts: Rollouts, *, seed: int = 0) -> Answers:
         "policy_loss": lambda: hooks.policy_loss(micro_batch(rollouts, hooks.top_logps)),
         "loss_terms": lambda: hooks.loss_terms(micro_batch(rollouts, hooks.top_logps)),
     }
-    for hook in implemented(explorer):
-        if hook in calls:
-            found[hook] = calls[hook]()
+    asked = implemented(explorer)
+    for hook in [hook for hook in calls if hook in asked]:  # in a step's order: plugins may remember one for the next
+        found[hook] = calls[hook]()
     return found
 
 
