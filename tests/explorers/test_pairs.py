@@ -2,94 +2,95 @@
 
 from __future__ import annotations
 
-import itertools
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from callwright import grpo
-from callwright.hooks import HOOKS, Hooks, RegistrationError
+from callwright.hooks import HOOKS, Hooks, Named, RegistrationError
 from callwright.judging import marked
-from callwright.plugins import catalogue
-from callwright.recipe import Components, Recipe, RecipeError, build
+from callwright.plugins import catalogue, find
+from callwright.recipe import Recipe, RecipeError, build
 from callwright.testing.explorer_steps import PLAN, micro_batch, random_step
+from callwright.types import MicroBatch, Rollouts
 
 NAMES = sorted(e.name for e in catalogue() if e.kind == "explorer" and e.distribution == "callwright")
-OPTIONS: dict[str, dict[str, Any]] = {}
-"""For strategies with an option that has no default."""
-SETTINGS: tuple[dict[str, Any], ...] = (
-    {"refills": 2, "kl": 0.01},
-    {"refills": 2},
-    {"refills": 2, "kl": 0.01, "aggregation": "constant"},
-    {"refills": 2, "aggregation": "constant"},
-    {"refills": 2, "kl": 0.01, "advantage_scale": "batch"},
-    {"refills": 2, "advantage_scale": "batch"},
+SETTINGS: tuple[dict[str, Any], ...] = tuple(
+    {"refills": 2, **reference, **rest}
+    for rest in ({}, {"aggregation": "constant"}, {"advantage_scale": "batch"})
+    for reference in ({"kl": 0.01}, {})
 )
 """What `train` may say: some strategies need a reference, others bring one, some need another aggregation."""
 REFUSED: dict[frozenset[str], str] = {}
-"""Pairs that are refused for another reason than that both answer a hook with one answer."""
+"""Pairs that are refused for another reason than that both answer a hook with one answer, and a word of that reason."""
 
 
-def components_of(names: tuple[str, ...], train: dict[str, Any]) -> Components:
-    """Raises RecipeError, or RegistrationError, with what `callwright check` shows."""
-    recipe = Recipe.model_validate(
+def recipe_with(setting: int, *names: str) -> Recipe:
+    return Recipe.model_validate(
         {
             "run": Path("unused"),
             "model": {"name": "unused"},
             "dialect": {"use": "funrl"},
             "data": {"source": {"use": "bfcl"}},
             "rewards": {"use": ["ast_match", "think_format"]},
-            "explore": [{"use": name, **OPTIONS.get(name, {})} for name in names],
-            "train": train,
+            "explore": [{"use": name} for name in names],
+            "train": SETTINGS[setting],
         }
     )
-    return build(recipe)
 
 
-def hooks_of(names: tuple[str, ...], train: dict[str, Any]) -> Hooks:
-    explorers = components_of(names, train).explorers
-    return Hooks(explorers, grpo.Defaults("group", 0.2, 0.2, train.get("kl", 0.0)), "sum")
+@cache
+def strategy(name: str) -> type[Any]:
+    return find("explorer", name)[0]
 
 
-def mistakes(names: tuple[str, ...], train: dict[str, Any]) -> str:
-    try:
-        hooks_of(names, train)
-    except (RecipeError, RegistrationError) as error:
-        return str(error)
-    return ""
+def suitable(*names: str) -> list[int]:
+    """The settings in which no strategy finds a mistake."""
+    plugins = [strategy(name)() for name in names]
+
+    def mistakes(setting: int) -> list[str]:
+        recipe = recipe_with(setting, *names)
+        return [text for plugin in plugins for text in getattr(plugin, "recipe_mistakes", lambda _: [])(recipe)]
+
+    return [setting for setting in range(len(SETTINGS)) if not mistakes(setting)]
 
 
-def single_hooks(name: str) -> set[str]:
-    """Hooks that one plugin of a recipe may answer."""
-    (explorer,) = components_of((name,), fitting(name)).explorers
-    return {"advantages", "policy_loss"} & set(marked(explorer.plugin))
+def hooks_of(names: tuple[str, ...], setting: int) -> Hooks:
+    """Raises RegistrationError for strategies that cannot form a run together."""
+    named = [Named(name, strategy(name)(), "explorer", place=f"explore.{i}") for i, name in enumerate(names)]
+    return Hooks(named, grpo.Defaults("group", 0.2, 0.2, SETTINGS[setting].get("kl", 0.0)), "sum")
 
 
-def fitting(*names: str) -> dict[str, Any]:
-    """Settings under which these run together; the first if there are none."""
-    return next((train for train in SETTINGS if not mistakes(names, train)), SETTINGS[0])
+@cache
+def step() -> Rollouts:
+    return random_step(1, (3, 4, 2), 6)
 
 
-def folded(hooks: Hooks, seed: int) -> dict[str, Any]:
+@cache
+def batch(top: int) -> MicroBatch:
+    return micro_batch(step(), top)
+
+
+def folded(hooks: Hooks) -> dict[str, Any]:
     """Everything the hooks say of a step, folded."""
-    step = random_step(seed, (3, 4, 2), 6)
-    assert step.total is not None
-    torch.manual_seed(seed)
-    logits = torch.randn(len(step), 13)
-    rows = torch.arange(len(step))
+    rollouts = step()
+    assert rollouts.total is not None
+    logits = torch.linspace(-2, 2, 13).repeat(len(rollouts), 1)
+    rows = torch.arange(len(rollouts))
     found: dict[str, Any] = {
-        "task_weights": hooks.task_weights(0, step.tasks),
-        "sampling": hooks.sampling(0, 10, step.tasks, step.group_ids, PLAN),
-        "process_logits": hooks.process_logits(logits, rows, step.lengths, lambda: step.segments[:, 0]),
-        "replay": len(hooks.replay(step)),
-        "shape_rewards": hooks.shape_rewards(step),
-        "keep_groups": hooks.keep_groups(step),
-        "advantages": hooks.advantages(step),
-        "shape_advantages": hooks.shape_advantages(step, step.total.nan_to_num(0.5) - 0.5),
-        "token_weights": hooks.token_weights(step),
-        "policy_loss": hooks.policy_loss(micro_batch(step, hooks.top_logps)).detach(),
-        "loss_terms": {n: t.detach() for n, t in hooks.loss_terms(micro_batch(step, hooks.top_logps)).items()},
+        "task_weights": hooks.task_weights(0, rollouts.tasks),
+        "sampling": hooks.sampling(0, 10, rollouts.tasks, rollouts.group_ids, PLAN),
+        "process_logits": hooks.process_logits(logits, rows, rollouts.lengths, lambda: rollouts.segments[:, 0]),
+        "replay": len(hooks.replay(rollouts)),
+        "shape_rewards": hooks.shape_rewards(rollouts),
+        "keep_groups": hooks.keep_groups(rollouts),
+        "advantages": hooks.advantages(rollouts),
+        "shape_advantages": hooks.shape_advantages(rollouts, rollouts.total.nan_to_num(0.5) - 0.5),
+        "token_weights": hooks.token_weights(rollouts),
+        "policy_loss": hooks.policy_loss(batch(hooks.top_logps)).detach(),
+        "loss_terms": {name: term.detach() for name, term in hooks.loss_terms(batch(hooks.top_logps)).items()},
     }
     assert found.keys() | {"score", "step_ended"} == set(HOOKS)
     return found
@@ -97,29 +98,29 @@ def folded(hooks: Hooks, seed: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_strategy_runs_alone_under_some_settings(name: str) -> None:
-    assert mistakes((name,), fitting(name)) == ""
-    folded(hooks_of((name,), fitting(name)), 0)
+    setting = suitable(name)[0]
+    (explorer,) = build(recipe_with(setting, name)).explorers
+    assert type(explorer.plugin) is strategy(name)
+    folded(hooks_of((name,), setting))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pair_composes_in_any_order_or_is_refused_with_a_reason(name: str) -> None:
     for other in NAMES[NAMES.index(name) + 1 :]:
-        both = single_hooks(name) & single_hooks(other)
-        reason = REFUSED.get(frozenset((name, other)))
-        found = mistakes((name, other), fitting(name, other))
-        if both or reason:
-            assert (reason or f"only one plugin may answer `{both.pop()}`") in found
-            assert name in found
+        both = {"advantages", "policy_loss"} & set(marked(strategy(name))) & set(marked(strategy(other)))
+        settings = suitable(name, other)
+        if reason := REFUSED.get(frozenset((name, other))):
+            assert not settings, f"{name} and {other} go together"
+            with pytest.raises(RecipeError, match=reason):
+                build(recipe_with(0, name, other))
             continue
-        assert found == "", f"{name} and {other}"
-        train = fitting(name, other)
-        chained = {"sampling", "process_logits"}  # where the recipe's order counts
-        first, second = (folded(hooks_of(pair, train), 1) for pair in ((name, other), (other, name)))
-        for hook in first.keys() - chained:
-            torch.testing.assert_close(first[hook], second[hook], rtol=0, atol=0, equal_nan=True, msg=f"{hook}, {other}")
-
-
-def test_the_pairs_are_all_pairs() -> None:
-    pairs = [(name, other) for name in NAMES for other in NAMES[NAMES.index(name) + 1 :]]
-    assert len(pairs) == len(set(map(frozenset, pairs))) == len(list(itertools.combinations(NAMES, 2)))
-    assert {name for pair in REFUSED for name in pair} <= set(NAMES)
+        assert settings, f"{name} and {other}: no settings suit both"
+        if both:
+            with pytest.raises(RegistrationError, match=f"only one plugin may answer `{both.pop()}`.*{name}.*{other}"):
+                hooks_of((name, other), settings[0])
+            continue
+        first, second = (folded(hooks_of(pair, settings[0])) for pair in ((name, other), (other, name)))
+        for hook in first.keys() - {"sampling", "process_logits"}:  # there the recipe's order counts
+            torch.testing.assert_close(
+                first[hook], second[hook], rtol=0, atol=0, equal_nan=True, msg=f"{hook} of {name} and {other}"
+            )
