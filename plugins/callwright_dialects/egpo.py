@@ -9,7 +9,9 @@ from callwright import Call, Parse
 
 from callwright_dialects.prompting import Example, Prompting
 from callwright_dialects.python_syntax import parse_calls, render_calls
-from callwright_dialects.thinking import THINK_TAG, check_thinking, parse_after_thinking
+from callwright_dialects.python_unfinished import python_ends
+from callwright_dialects.thinking import THINK_TAG, check_thinking, parse_after_thinking, reply_start
+from callwright_dialects.unfinished import parse_with_ends
 
 
 @dataclass
@@ -34,6 +36,12 @@ class Egpo(Prompting):
         See `parse_after_thinking` and `parse_calls`.
         """
         return parse_after_thinking(text, parse_calls, required=True)
+
+    def unfinished(self, text: str) -> Parse:
+        """As `parse`, of a text that goes on."""
+        start = reply_start(text)
+        ends = [] if start is None else python_ends(text, start, "")
+        return parse_with_ends(text, ends, self.parse)
 
     def render(self, calls: Sequence[Call], thinking: str = "") -> str:
         """Raises CallwrightError for calls that cannot be written, and for thinking that holds one of the tags."""

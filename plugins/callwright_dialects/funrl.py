@@ -12,7 +12,9 @@ from callwright.types import Span
 from callwright_dialects.outcomes import MAX_TEXT, unparsable, without_calls
 from callwright_dialects.prompting import Example, Prompting
 from callwright_dialects.python_syntax import parse_calls, render_calls
+from callwright_dialects.python_unfinished import python_ends
 from callwright_dialects.thinking import check_thinking, outside_thinking
+from callwright_dialects.unfinished import parse_with_ends
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _ORDER = ("<think>", "</think>", "<answer>", "</answer>")
@@ -50,6 +52,14 @@ class FunRL(Prompting):
         body, thinking = _body(names, tags), _thinking(text, names, tags)
         parse = _without_body(text, names, tags) if body is None else parse_calls(text, *body)
         return replace(parse, thinking=thinking, tags=tuple(tags), problems=problems + parse.problems)
+
+    def unfinished(self, text: str) -> Parse:
+        """As `parse`, of a text that goes on."""
+        opening = text.rfind("<answer>")
+        tags = _TAG.findall(text) if opening >= 0 and len(text) <= MAX_TEXT else []
+        inside = tags[-1:] == ["<answer>"] and tags.count("<answer>") == 1
+        ends = python_ends(text, opening + len("<answer>"), "</answer>") if inside else []
+        return parse_with_ends(text, ends, self.parse)
 
     def render(self, calls: Sequence[Call], thinking: str = "") -> str:
         """Raises CallwrightError for calls that cannot be written, and for thinking that holds one of the tags."""

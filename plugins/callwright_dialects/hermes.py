@@ -12,6 +12,7 @@ from callwright.types import Span
 
 from callwright_dialects.json_objects import CallKeys, JsonDialect, read_call, render_call
 from callwright_dialects.json_syntax import JsonReader
+from callwright_dialects.json_unfinished import JsonScan, json_end
 from callwright_dialects.outcomes import Unreadable
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -54,6 +55,18 @@ class Hermes(JsonDialect):
         if calls:
             _report_outside(text, reader, (position, len(text)))
         return (calls, tags) if calls else None
+
+    def ends(self, text: str, start: int) -> list[str]:
+        reader, position = JsonReader(text), start
+        while (opening := text.find(_OPEN, position)) >= 0:
+            scan = JsonScan(text, reader.skip(opening + len(_OPEN)))
+            end = json_end(scan, CallKeys())
+            if end is not None:
+                return [end + _CLOSE]
+            if scan.end is None:
+                break
+            position = scan.end
+        return []
 
     def write(self, calls: Sequence[Call]) -> str:
         return "\n".join(f"{_OPEN}\n{self.escaped(render_call(call))}\n{_CLOSE}" for call in calls)

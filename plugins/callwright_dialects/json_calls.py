@@ -13,6 +13,7 @@ from callwright.types import Span
 
 from callwright_dialects.json_objects import CallKeys, JsonDialect, read_call, render_arguments, render_call
 from callwright_dialects.json_syntax import JsonReader, to_json
+from callwright_dialects.json_unfinished import JsonScan, json_end
 from callwright_dialects.outcomes import Unreadable
 
 _KEYS = CallKeys(("name", "function"), ("arguments", "parameters"), ("id", "type"), string_arguments=True, nested=True)
@@ -60,6 +61,15 @@ class JsonCalls(JsonDialect):
         if closing is None or ("```" in closing[0]) != (fence is not None):
             raise Unreadable("text behind the calls", end)
         return calls, []
+
+    def ends(self, text: str, start: int) -> list[str]:
+        position = JsonReader(text).skip(start)
+        fence = _FENCE_OPEN.match(text, position)
+        position = fence.end() if fence else position
+        end = None
+        if text.startswith(("[", "{"), position):
+            end = json_end(JsonScan(text, position), _KEYS, calls_at=int(text[position] == "["))
+        return [] if end is None else [end + ("\n```" if fence else "")]
 
     def write(self, calls: Sequence[Call]) -> str:
         return f"[{', '.join(self.escaped(self._write_call(call)) for call in calls)}]"

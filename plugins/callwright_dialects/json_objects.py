@@ -14,7 +14,8 @@ from callwright.types import Message, Span
 from callwright_dialects.json_syntax import JsonReader, Member, to_json
 from callwright_dialects.outcomes import MAX_CHARACTERS, Unreadable, check_length, unparsable, without_calls
 from callwright_dialects.prompting import Example, Prompting
-from callwright_dialects.thinking import THINK_TAG, check_thinking, parse_after_thinking
+from callwright_dialects.thinking import THINK_TAG, check_thinking, parse_after_thinking, reply_start
+from callwright_dialects.unfinished import parse_with_ends
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,18 @@ class JsonDialect(Prompting):
     def parse(self, text: str) -> Parse:
         """`body` is what follows the thinking. See `parse_after_thinking`; and `read` for the dialect's own rules."""
         return parse_after_thinking(text, self.read_body, required=self.think, tag=self._think_tag)
+
+    def unfinished(self, text: str) -> Parse:
+        """As `parse`, of a text that goes on."""
+        start = reply_start(text, self._think_tag)
+        return parse_with_ends(text, [] if start is None else self.ends(text, start), self.parse)
+
+    def ends(self, text: str, start: int) -> list[str]:
+        """What may end the call in whose middle the text breaks off, to be tried in this order; none by default.
+
+        start: where the reply begins, behind the thinking.
+        """
+        return []
 
     def read_body(self, text: str, start: int, end: int) -> Parse:
         """What follows the thinking, without it."""

@@ -12,8 +12,10 @@ from callwright.types import Span
 
 from callwright_dialects.json_objects import CallKeys, JsonDialect, read_call, render_call
 from callwright_dialects.json_syntax import JsonReader
+from callwright_dialects.json_unfinished import JsonScan, empty_call, json_end
 from callwright_dialects.outcomes import unparsable
 from callwright_dialects.python_syntax import parse_calls, render_calls
+from callwright_dialects.python_unfinished import python_ends
 
 _PYTHON_TAG = "<|python_tag|>"
 _KEYS = CallKeys(arguments=("parameters", "arguments"), ignored=("type",))
@@ -73,6 +75,23 @@ class Llama3(JsonDialect):
         if self.style == "pythonic":
             reader.problem(ReasonCode.BAD_FORMAT, "calls in JSON instead of Python syntax", (begin, len(text)))
         return calls, tags
+
+    def ends(self, text: str, start: int) -> list[str]:
+        reader = JsonReader(text)
+        _, position = _python_tag(reader, start)
+        if not text.startswith("{", position):
+            return python_ends(text, position, "")
+        while position < len(text):
+            scan = JsonScan(text, position)
+            end = json_end(scan, _KEYS)
+            if end is not None:
+                return [end]
+            position = len(text) if scan.end is None else reader.skip(scan.end)
+            if text.startswith(";", position):
+                position = reader.skip(position + 1)
+                if position == len(text):
+                    return [empty_call(_KEYS)]
+        return []
 
     def write(self, calls: Sequence[Call]) -> str:
         if self.style == "pythonic":

@@ -13,6 +13,7 @@ from callwright.types import Span
 from callwright_dialects.json_calls import read_list
 from callwright_dialects.json_objects import CallKeys, JsonDialect, read_arguments, render_arguments, render_call
 from callwright_dialects.json_syntax import JsonReader
+from callwright_dialects.json_unfinished import JsonScan, json_end
 from callwright_dialects.outcomes import Unreadable
 
 _MARK = "[TOOL_CALLS]"
@@ -91,6 +92,30 @@ class Mistral(JsonDialect):
             tags.append((position, position + len(_MARK)))
             position = reader.skip(position + len(_MARK))
 
+    def ends(self, text: str, start: int) -> list[str]:
+        mark = text.find(_MARK, start)
+        reader = JsonReader(text)
+        position = reader.skip(mark + len(_MARK))
+        if mark < 0:
+            return []
+        if text.startswith("[", position):
+            end = json_end(JsonScan(text, position), _KEYS, calls_at=1)
+            return [] if end is None else [end]
+        while name := _NAME.match(text, position):
+            marks = _ARGS.match(text, name.end())
+            begin = name.end() if marks is None else marks.end()
+            if not text.startswith("{", reader.skip(begin)):
+                return _ends_of_mark(text[begin:].lstrip())
+            scan = JsonScan(text, reader.skip(begin))
+            end = json_end(scan)
+            if end is not None:
+                return [end]
+            position = len(text) if scan.end is None else reader.skip(scan.end)
+            if not text.startswith(_MARK, position):
+                break
+            position = reader.skip(position + len(_MARK))
+        return []
+
     def write(self, calls: Sequence[Call]) -> str:
         if self.style == "list":
             return f"{_MARK}[{', '.join(self.escaped(render_call(call)) for call in calls)}]"
@@ -98,3 +123,10 @@ class Mistral(JsonDialect):
             if not _NAME.fullmatch(call.name) or self._tags.search(call.name):
                 raise CallwrightError(f"{call.name!r} cannot be a name behind {_MARK}; choose `style: list`")
         return "".join(f"{_MARK}{call.name}[ARGS]{self.escaped(render_arguments(call))}" for call in calls)
+
+
+def _ends_of_mark(written: str) -> list[str]:
+    """Of a call that breaks off between its name and its arguments: the rest of the mark there, and no arguments."""
+    if not written:
+        return ["{}"]
+    return [mark[len(written) :] + "{}" for mark in ("[ARGS]", "[CALL_ID]") if mark.startswith(written)]

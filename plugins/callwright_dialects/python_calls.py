@@ -9,6 +9,8 @@ from callwright import Call, Parse
 
 from callwright_dialects.prompting import Prompting
 from callwright_dialects.python_syntax import parse_calls, render_calls
+from callwright_dialects.python_unfinished import python_ends
+from callwright_dialects.unfinished import parse_with_ends
 
 
 @dataclass
@@ -24,6 +26,10 @@ class PythonCalls(Prompting):
     def parse(self, text: str) -> Parse:
         """The whole text is the body. See `parse_calls` for what is forgiven and what is a problem."""
         return parse_calls(text, 0, len(text))
+
+    def unfinished(self, text: str) -> Parse:
+        """As `parse`, of a text that goes on."""
+        return parse_with_ends(text, python_ends(text, 0, ""), self.parse)
 
     def render(self, calls: Sequence[Call]) -> str:
         """Raises CallwrightError for calls that cannot be written; see `render_calls`."""

@@ -49,6 +49,13 @@ def parse_after_thinking(
     return replace(parse, thinking=found.span, tags=found.tags + parse.tags, problems=problems)
 
 
+def reply_start(text: str, tag: re.Pattern[str] = THINK_TAG) -> int | None:
+    """Where what follows the thinking begins; None inside the thinking and where `parse_after_thinking` reads none."""
+    if len(text) > MAX_TEXT:
+        return None
+    return _find(text, [match.span() for match in tag.finditer(text)], required=False).after
+
+
 def _attempt_outside(parse: Parse, found: _Thinking) -> Parse:
     """A call written where the format has no place for it is an attempt."""
     for span in found.outside if found.after is None else found.outside[:-1]:
