@@ -336,8 +336,9 @@ def score(
 ) -> None:
     """Score completions from a file, without a model, and show how the rewards judge them.
 
-    A line holds `completion`, and `id` (of a task of the recipe's source) or question, tools and answer. Strange rows
-    are those on which a reward failed, the rewards disagree, or the reason is rare.
+    A line holds `completion`, and `id` (of a task of the recipe's source) or question, tools and answer.
+
+    Strange rows are those on which a reward failed, the rewards disagree, or the reason is rare.
     """
     from callwright.recipe import build, load_recipe
     from callwright.score import recipe_of, rows_of, score_rows, write_scores
