@@ -1,4 +1,4 @@
-"""What the terms of the loss share: a coefficient that changes over the run, and tokens chosen by segment."""
+"""What the terms of the loss share: a coefficient that changes over the run, and the mean over a step's tokens."""
 
 from __future__ import annotations
 
@@ -6,21 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from callwright import MicroBatch, Segment
+from callwright import MicroBatch
 from callwright.schedules import between
+
+from callwright_explorers._scope import Scope, in_scope
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Scope = Literal["thinking", "calls", "names", "values", "all"]
-
-SEGMENTS: dict[Scope, tuple[Segment, ...]] = {
-    "thinking": (Segment.THINKING,),
-    "calls": (Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE),
-    "names": (Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME),
-    "values": (Segment.ARGUMENT_VALUE,),
-    "all": tuple(s for s in Segment if s is not Segment.PAD),
-}
 
 
 def require(name: str, value: float | None, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
@@ -80,15 +72,6 @@ class Coefficient:
             return self.coefficient
         path: Literal["linear", "cosine"] = "linear" if self.schedule == "linear" else "cosine"
         return between(path, self.coefficient, self.end, step, self.steps)
-
-
-def in_scope(segments: Tensor, mask: Tensor, scope: Scope) -> Tensor:
-    """Bool, the shape of `mask`: tokens of the segments in scope."""
-    import torch  # here, so that listing and checking plugins stay quick
-
-    if scope == "all":
-        return mask
-    return mask & torch.isin(segments, torch.tensor(SEGMENTS[scope], dtype=segments.dtype, device=segments.device))
 
 
 def step_mean(batch: MicroBatch, values: Tensor, scope: Scope = "all") -> Tensor:

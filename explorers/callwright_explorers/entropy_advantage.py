@@ -6,22 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from callwright import Need, Rollouts, Segment, hookimpl
+from callwright import Need, Rollouts, hookimpl
+
+from callwright_explorers._scope import SEGMENTS, Scope, in_scope
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 Form = Literal["sequence", "token"]
-Scope = Literal["thinking", "calls", "all", "names", "values"]
-
-_SEGMENTS: dict[Scope, tuple[Segment, ...]] = {
-    "thinking": (Segment.THINKING,),
-    "calls": (Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE),
-    "all": tuple(s for s in Segment if s is not Segment.PAD),
-    "names": (Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME),
-    "values": (Segment.ARGUMENT_VALUE,),
-}
 
 
 @dataclass
@@ -74,8 +67,8 @@ class EntropyAdvantage:
     def __post_init__(self) -> None:
         if self.form not in ("sequence", "token"):
             raise ValueError(f"form must be 'sequence' or 'token', not {self.form!r}")
-        if self.scope not in _SEGMENTS:
-            raise ValueError(f"scope must be one of {', '.join(_SEGMENTS)}, not {self.scope!r}")
+        if self.scope not in SEGMENTS:
+            raise ValueError(f"scope must be one of {', '.join(SEGMENTS)}, not {self.scope!r}")
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be a number of at least 0, not {self.alpha}")
         if not 0 < self.kappa < math.inf:
@@ -89,11 +82,11 @@ class EntropyAdvantage:
         import torch  # here, so that listing and checking plugins stay quick
 
         mask = rollouts.mask
-        in_scope = mask & torch.isin(rollouts.segments, torch.tensor(_SEGMENTS[self.scope], dtype=torch.int8))
-        entropy = rollouts.entropy.detach().masked_fill(~in_scope, 0)
-        shaped, known = in_scope, in_scope
+        inside = in_scope(rollouts.segments, mask, self.scope)
+        entropy = rollouts.entropy.detach().masked_fill(~inside, 0)
+        shaped, known = inside, inside
         if self.form == "sequence":
-            tokens = in_scope.sum(1, keepdim=True)
+            tokens = inside.sum(1, keepdim=True)
             entropy = entropy.sum(1, keepdim=True) / tokens.clamp(min=1)
             shaped, known = mask, tokens > 0
         if self.centre:

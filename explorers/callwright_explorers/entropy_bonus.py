@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from callwright import MicroBatch, Need, hookimpl
 
-from callwright_explorers._coefficient import SEGMENTS, Coefficient, Scope, step_mean
+from callwright_explorers._coefficient import Coefficient, step_mean
+from callwright_explorers._scope import SEGMENTS, Scope
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -236,7 +236,7 @@ def test_it_asks_the_core_for_entropy():
         ({"zero_cap": -1.0}, "zero_cap must be a number of at least 0, not -1.0"),
         ({"zero_cap": math.inf}, "zero_cap must be a number of at least 0, not inf"),
         ({"form": "row"}, "form must be 'sequence' or 'token'"),
-        ({"scope": "answer"}, "scope must be one of thinking, calls, all"),
+        ({"scope": "answer"}, "scope must be one of thinking, calls, names, values, all"),
     ],
 )
 def test_mistakes_are_named(options, words):
