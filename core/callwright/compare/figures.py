@@ -7,6 +7,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,14 +133,11 @@ def smoothed(curve: Curve, steps: int) -> Curve:
 
 
 def over_seeds(curves: Sequence[Curve]) -> Band:
-    """Mean, lowest and highest at every step that some run has."""
-    x = np.unique(np.concatenate([curve.x for curve in curves]))
-    values = np.full((len(curves), len(x)), np.nan)
-    minutes = values.copy()
-    for row, curve in enumerate(curves):
-        columns = np.searchsorted(x, curve.x)
-        values[row, columns], minutes[row, columns] = curve.y, curve.minutes
-    return Band(x, np.nanmean(minutes, 0), np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0))
+    """Mean, lowest and highest at every step that all runs have: a mean over fewer would jump where one ends."""
+    x = reduce(np.intersect1d, [curve.x for curve in curves])
+    values = np.stack([curve.y[np.searchsorted(curve.x, x)] for curve in curves])
+    minutes = np.stack([curve.minutes[np.searchsorted(curve.x, x)] for curve in curves])
+    return Band(x, minutes.mean(0), values.mean(0), values.min(0), values.max(0))
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -244,7 +242,7 @@ def _png(figure: Figure) -> bytes:
 
 def _dress(axes: Axes, plot: Plot, label: str) -> None:
     """Label, grid and scales."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
     axes.set_xlabel(label)
     axes.grid(color="#dddddd", linewidth=0.6)
@@ -252,6 +250,7 @@ def _dress(axes: Axes, plot: Plot, label: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=label == "step", steps=[1, 2, 5, 10]))
     if plot.log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # entropy often stays within one power of ten
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     if plot.percent:
