@@ -106,7 +106,8 @@ def process_logits(logits: Tensor, rows: Tensor, positions: Tensor, segments: Te
 
     logits: (n, V) float32, of the n rows not yet finished. rows: (n,) long, which of the N rows.
     positions: (n,) long, completion tokens so far. segments: (n,) int8, `Segment` of the last character so far
-    (`Segment.OTHER` at the start); computed only if a plugin names the argument.
+    (`Segment.OTHER` at the start), as the dialect's `unfinished` reads the text, if it has that, else `parse`; computed
+    only if a plugin names the argument.
 
     Returns logits (n, V) float32; -inf forbids a token, and at least one token must stay allowed.
 

@@ -252,7 +252,8 @@ class Learner:
 
     def _newest_segments(self, tokens: Sequence[list[int]]) -> Tensor:
         texts = [decode(self.tokenizer, ids, self.ends) for ids in tokens]
-        last = [character_segments(self.dialect.parse(text))[-1:] or [int(Segment.OTHER)] for text in texts]
+        read = getattr(self.dialect, "unfinished", self.dialect.parse)
+        last = [character_segments(read(text))[-1:] or [int(Segment.OTHER)] for text in texts]
         return torch.tensor([segment[0] for segment in last], dtype=torch.int8)
 
     # ------------------------------------------------------------------------------------------- advantages

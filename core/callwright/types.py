@@ -396,7 +396,14 @@ class MicroBatch:
 
 @runtime_checkable
 class Dialect(Protocol):
-    """An output format: text <-> calls."""
+    """An output format: text <-> calls.
+
+    A dialect may also have `unfinished(text) -> Parse`: as `parse`, of a text that goes on. A call in whose middle the
+    text ends is read as far as it goes, with spans that end there; a name is what is written of it, and a value that is
+    not complete is None. Elsewhere, and for a text that is a whole reply, it is what `parse` gives. As total as `parse`
+    is, and it is asked for every row at every token. Without it, `process_logits` sees an unfinished call as `parse`
+    does: commonly as `Segment.OTHER`.
+    """
 
     stop: tuple[str, ...]
     """Strings that end a completion when they appear; the text keeps them."""

@@ -20,9 +20,9 @@ class PhaseTemperature:
     the token is drawn at T f. The segment is that of the last character so far: the first token of a part still has
     the factor of the part before it.
 
-    Most dialects recognise a call when its text is complete, all of this project's among them. Until then its
-    characters are OTHER, and so `other` is what governs the writing of calls there, and the text before the thinking;
-    it is `call` unless you say otherwise. `names` and `values` act with a dialect that reads unfinished calls.
+    All dialects of this project read a call while it is being written, up to 2,000 characters of calls. With a dialect
+    that has no method `unfinished`, a call is OTHER until its text is complete: there `other` governs its writing, and
+    `call`, `names` and `values` hardly ever act. A word that may be an argument's name has the factor of a name.
 
     There is no canonical source; formula and defaults are ours. The loss is of the distribution at T:
     `importance_correction` corrects for the factors. Raises ValueError for a factor that is not above 0.
@@ -31,13 +31,13 @@ class PhaseTemperature:
     thinking: float = 1.2
     """Factor inside the thinking."""
     call: float = 0.8
-    """Factor inside calls, and for all kinds of text that have no factor of their own."""
+    """Factor inside calls: brackets, commas, equals signs, and what has no factor of its own below."""
     names: float | None = None
     """Factor inside names of functions and arguments; by default that of `call`."""
     values: float | None = None
     """Factor inside values of arguments; by default that of `call`."""
-    other: float | None = None
-    """Factor in tags, in text outside of all parts, and at the start; by default that of `call`."""
+    other: float = 1.0
+    """Factor in tags, in text outside of all parts, and at the start."""
 
     formula: ClassVar[str] = "logits/(T·f), f by the segment of the last character"
     source: ClassVar[str] = "this project"
@@ -47,7 +47,7 @@ class PhaseTemperature:
         "call": 1.0,
         "names": None,
         "values": None,
-        "other": None,
+        "other": 1.0,
     }
 
     def __post_init__(self) -> None:

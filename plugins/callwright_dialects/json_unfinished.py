@@ -162,8 +162,9 @@ def _open_token(scan: JsonScan, container: _Container, keys: CallKeys | None) ->
         escape = escape_end(scan.open_text)
         is_value = container.due == "end"
         if is_value and keys is not None and keys.string_arguments and container.key in keys.arguments:
-            inner = _inner_end(scan.open_text + escape)
-            return None if inner is None else f'{escape}{inner}"'
+            space = {"": "", '"': "n"}.get(escape, "0020"[-len(escape) :])
+            ends = ((end, _inner_end(scan.open_text + end)) for end in (escape, space))
+            return next((f'{end}{inner}"' for end, inner in ends if inner is not None), None)
         return f'{escape}"'
     plain = scan.open_plain
     if not plain or _NUMBER.fullmatch(plain):

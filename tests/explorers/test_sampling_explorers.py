@@ -6,11 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from callwright import Rollouts, Segment, Task, Tool, Verdict, grpo, hookimpl
+from callwright import Dialect, Rollouts, Segment, Task, Tool, Verdict, grpo, hookimpl
 from callwright.data import make_deck
 from callwright.display import SilentDisplay
 from callwright.hooks import Hooks, Named
@@ -20,6 +21,7 @@ from callwright.recipe import Recipe
 from callwright.rollouts import character_segments, encode_prompt
 from callwright.testing import check_explorer
 from callwright_dialects.funrl import FunRL
+from callwright_dialects.python_calls import PythonCalls
 from callwright_explorers.forced_first import ForcedFirst
 from callwright_explorers.min_p import MinP
 from callwright_explorers.phase_temperature import PhaseTemperature
@@ -153,6 +155,21 @@ def test_a_filter_by_the_hook_is_the_recipes_own(
 PHASES = PhaseTemperature(thinking=1.5, call=0.8, names=0.5, values=0.6, other=0.7)
 
 
+class Writes:
+    """Forces every completion along a text, one byte a token, and remembers the segments that it is told."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids, self.segments = ids, [[int(Segment.OTHER)] * 4 for _ in ids]
+
+    @hookimpl
+    def process_logits(self, logits: Tensor, rows: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+        forbidden = torch.ones_like(logits, dtype=torch.bool)
+        for i, (row, position) in enumerate(zip(rows.tolist(), positions.tolist(), strict=True)):
+            self.segments[position][row] = int(segments[i])
+            forbidden[i, self.ids[position]] = False
+        return logits.masked_fill(forbidden, -torch.inf)
+
+
 def test_each_kind_of_text_has_its_factor() -> None:
     factors = {segment: PHASES.factor(segment) for segment in Segment}
     assert factors == {
@@ -166,7 +183,10 @@ def test_each_kind_of_text_has_its_factor() -> None:
         Segment.OBSERVATION: 0.7,
         Segment.OTHER: 0.7,
     }
-    assert {PhaseTemperature(thinking=2.0, call=0.3).factor(s) for s in Segment if s is not Segment.THINKING} == {0.3}
+    few = PhaseTemperature(thinking=2.0, call=0.3)
+    inside = {Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE}
+    assert {few.factor(segment) for segment in inside} == {0.3}
+    assert {few.factor(segment) for segment in set(Segment) - inside - {Segment.THINKING}} == {1.0}
     segments = torch.tensor(sorted(Segment), dtype=torch.int8)
     found = PHASES.process_logits(torch.ones(9, 4), segments)
     assert found[:, 0].tolist() == pytest.approx([1 / factors[s] for s in sorted(Segment)])
@@ -180,7 +200,7 @@ def test_behaviour_is_the_distribution_of_the_phase(learner_of: Callable[..., Le
         ids = rollouts.completion_ids[row]
         for t in range(1, int(rollouts.mask[row].sum())):
             so_far = learner.tokenizer.decode(ids[:t], skip_special_tokens=False)
-            segments[row, t] = (character_segments(learner.dialect.parse(so_far)) or [int(Segment.OTHER)])[-1]
+            segments[row, t] = (character_segments(FunRL().unfinished(so_far)) or [int(Segment.OTHER)])[-1]
         assert text.startswith("<think>") == bool(row % 2)
     factors = torch.tensor([PHASES.factor(Segment(s)) for s in segments.flatten().tolist()]).view(segments.shape)
     drawn = torch.ones_like(rollouts.mask)
@@ -190,13 +210,33 @@ def test_behaviour_is_the_distribution_of_the_phase(learner_of: Callable[..., Le
     same_on_tokens(rollouts, rollouts.policy_logps, logps_at(learner, rollouts, torch.full(factors.shape, 0.9)))
 
 
-def test_an_unfinished_call_has_the_factor_of_other_text() -> None:
-    """What the docstring says of this project's dialects."""
-    text = "<think>a</think><answer>[add(x=12), greet(who='cedar')"
-    segments = {
-        character_segments(FunRL().parse(text[:end]))[-1] for end in range(len("<think>a</think><a"), len(text))
+CALLS = "[add(x=12, to=['a']), ping()]"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text"), [(PythonCalls(), CALLS), (FunRL(), f"<think>f(x=1)</think><answer>{CALLS}</answer>")]
+)
+def test_a_call_is_seen_while_it_is_written(
+    dialect: Dialect, text: str, learner_of: Callable[..., Learner], tiny_tokenizer: Any
+) -> None:
+    ids = [*tiny_tokenizer.encode(text, add_special_tokens=False), 2]
+    writer = Writes(ids)
+    learner = learner_of(PHASES, writer, max_new_tokens=len(ids), group_size=2)
+    learner.dialect = dialect
+    rollouts = generated(learner)
+    assert rollouts.texts == [text] * 4
+    expected = character_segments(dialect.parse(text))
+    told = torch.tensor(writer.segments)[1:]  # at each position that of the character before
+    assert (told == told[:, :1]).all()
+    tags = torch.tensor([segment == Segment.TAG for segment in expected])[: len(told)]
+    assert torch.equal(told[~tags, 0], torch.tensor(expected)[: len(told)][~tags])
+    assert {Segment.CALL, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE, Segment.OTHER} <= {
+        Segment(s) for s in told.flatten().tolist()
     }
-    assert segments == {Segment.OTHER, Segment.TAG}
+    # In dialects without `unfinished` a call is OTHER until its text is complete.
+    learner.dialect = SimpleNamespace(parse=dialect.parse)  # type: ignore[assignment]
+    unfinished = ids[: text.index("[add") + len("[add(x=12, to=['a'")]
+    assert learner._newest_segments([unfinished]).tolist() == [int(Segment.OTHER)]
 
 
 # ------------------------------------------------------------------------------------------- position_temperature

@@ -102,6 +102,11 @@ def test_an_unfinished_call_is_read_as_far_as_it_goes():
     ]
     parse = Hermes().unfinished('<tool_call>{"name": "get", "arguments": {"a": 1, "b": {"c": [2')
     assert [(a.name, a.value) for a in parse.calls[0].arguments] == [("a", 1), ("b", None)]
+    written_out = r'[{"name": "f", "arguments": "{\n  \"a\": 1,\n  \"b\": 2'
+    for goes_on in ("", "\\", "\\n", "\\u", "\\u000a}"):
+        parse = JsonCalls().unfinished(written_out + goes_on)
+        assert [(a.name, a.value) for a in parse.calls[0].arguments] == [("a", 1), ("b", 2)]
+        assert newest(parse) == (Segment.CALL if goes_on else Segment.ARGUMENT_VALUE)
     parse = PythonCalls().unfinished("[f(), ")
     assert [(call.name, call.span) for call in parse.calls] == [("f", (1, 4)), ("", (6, 6))]
 

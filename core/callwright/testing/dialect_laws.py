@@ -136,6 +136,30 @@ def _opened(gold: str, length: int) -> Iterable[str]:
         yield (gold[:end] * (length // end + 1))[:length]
 
 
+def unfinished(bench: DialectBench) -> None:
+    """Where the dialect reads replies that go on, it reads any text, and a whole reply as `parse` does."""
+    read = getattr(bench.subject, "unfinished", None)
+    if read is None:
+        return
+
+    def test(text: str, whole: bool = False) -> None:
+        call = f"{bench.source}.unfinished({text!r})"
+        try:
+            parse = read(text)
+        except Exception as error:
+            bench.broken(f"unfinished raises {type(error).__name__}: {error}"[:300], call)
+        if not isinstance(parse, Parse) or parse.text != text:
+            bench.broken(
+                "unfinished must return a Parse whose text is the completion", f"assert {call}.text == {text!r}"
+            )
+        if whole and parse != parsed(bench, text):
+            message = "a whole reply is read differently by unfinished and by parse"
+            bench.broken(message, f"assert {call} == {bench.source}.parse({text!r})")
+
+    bench.search(any_texts(bench), test, [*TEXTS, *pumped(_gold(bench), 20_000)])
+    bench.search(tasks(), lambda task: test(gold_text(bench.subject, task), whole=True), fixed_tasks())
+
+
 # ------------------------------------------------------------------------------------------------------- prompt
 
 
@@ -185,6 +209,7 @@ LAWS: tuple[Law[Any], ...] = (
     Law("no_calls_is_no_call", "Prose and the reply without calls are no call.", no_calls_is_no_call),
     Law("thinking_is_no_call", "A call in the thinking is not made.", thinking_is_no_call),
     Law("stop_keeps_calls", "A stop string ends only a complete reply.", stop_keeps_calls),
+    Law("unfinished", "If it reads unfinished replies, then any text, and a whole reply as `parse` does.", unfinished),
     Law("prompt_asks", "The prompt holds the question and the tools.", prompt_asks),
     Law("linear_cost", "The cost grows as the length of the text does.", linear_cost),
 )

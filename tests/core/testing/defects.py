@@ -359,6 +359,18 @@ class StopsEarly(FunRL):
     stop: tuple[str, ...] = field(default=("</think>",), init=False)
 
 
+class ReadsAllButTheNewest(FunRL):
+    def unfinished(self, text: str) -> Parse:
+        return replace(super().unfinished(text[:-1]), text=text)
+
+
+class RaisesWhereACallGoesOn(FunRL):
+    def unfinished(self, text: str) -> Parse:
+        if text.count("[") > text.count("]"):
+            raise ValueError("the list is not closed")
+        return super().unfinished(text)
+
+
 class ForgetsTools(FunRL):
     def prompt(self, task: Task) -> Prompt:
         return super().prompt(replace(task, tools=()))
@@ -382,6 +394,8 @@ DIALECTS: list[tuple[Any, str]] = [
     (ProseIsUnparsable(), "no_calls_is_no_call"),
     (ReadsThoughts(), "thinking_is_no_call"),
     (StopsEarly(), "stop_keeps_calls"),
+    (ReadsAllButTheNewest(), "unfinished"),
+    (RaisesWhereACallGoesOn(), "unfinished"),
     (ForgetsTools(), "prompt_asks"),
     (ComparesAllPairs(), "linear_cost"),
 ]
