@@ -59,7 +59,8 @@ def task_weights(step: int, tasks: Sequence[Task]) -> Tensor | None:
     Called once before a step draws its prompts. step: int, from 0. tasks: all training tasks, always in one order.
 
     Returns weights (number of tasks,) float32, not negative. Prompts are drawn with probabilities in proportion to
-    them, none twice in a step; when fewer have a weight than are wanted, the rest come in the usual order.
+    them, none twice in a step; when fewer have a weight than are wanted, the rest come in the usual order, in which
+    one may come again.
 
     Fold: product. Without a plugin, tasks come in a shuffled order, each once in an epoch.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from callwright.files import replacing
 from callwright.packing import agreement
 from callwright.sampling import Generation
 from callwright.types import Call, CallwrightError, Dialect, Parse, Rollouts, Segment, Span, Task
@@ -226,10 +226,9 @@ def write_rollouts(rollouts: Rollouts, path: Path) -> None:
         "behaviour_logps": tokens(rollouts.behaviour_logps),
         "advantages": tokens(rollouts.advantages),
     }
-    temporary = path.with_name(f".{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns, schema=_SCHEMA), temporary, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns, schema=_SCHEMA), temporary, compression="zstd")
 
 
 def _reasons(rollouts: Rollouts, row: int) -> str:

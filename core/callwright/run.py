@@ -24,6 +24,7 @@ from callwright import checkpoint
 from callwright.data import Split, load_split, make_deck
 from callwright.display import Display
 from callwright.evaluate import EvalResult, evaluate
+from callwright.files import replacing
 from callwright.grpo import Defaults
 from callwright.hooks import Hooks
 from callwright.loop import Control, Learner, sample_of
@@ -369,10 +370,8 @@ def _seed_everything(seed: int) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Atomic: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _keep_lines(path: Path, steps: int) -> None:

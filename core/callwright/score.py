@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callwright.combine import combined
+from callwright.files import replacing
 from callwright.judging import is_asynchronous
 from callwright.light import LightRollouts
 from callwright.score_rows import Row, read_rows
@@ -232,14 +232,12 @@ def write_scores(scored: Sequence[Scored], path: Path) -> None:
     if path.suffix not in (".jsonl", ".parquet"):
         raise CallwrightError(f"--out {path}: should end in .jsonl or .parquet")
     rows = [one.to_json() for one in scored]
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        if path.suffix == ".jsonl":
-            with temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-        else:
-            _write_parquet(rows, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            if path.suffix == ".jsonl":
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            else:
+                _write_parquet(rows, temporary)
     except OSError as error:
         raise CallwrightError(f"--out: cannot write {path}: {error.strerror or error}") from error
 

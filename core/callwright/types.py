@@ -225,7 +225,7 @@ class Need(StrEnum):
     """Log-probabilities under the reference model: a forward pass more."""
     TOP_LOGPS = "top_logps"
     """`MicroBatch.top_logps`: log-probabilities of the likeliest tokens, with a gradient. How many: the plugin's
-    attribute `top_logps`."""
+    attribute `top_logps`. There are as many as the plugin that wants most asked for."""
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from callwright import Rollouts, hookimpl
+from callwright.call_keys import key_of_calls
 from callwright.types import JSON
 
-from callwright_explorers._calls import key_of_calls
 from callwright_explorers._success import check_threshold, successes
 
 if TYPE_CHECKING:

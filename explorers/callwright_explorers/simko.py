@@ -83,7 +83,8 @@ class Simko(Clipped):
         punished = uncertain & (side < 0) & (batch.top_ids[..., 0] == drawn)
         advantages = torch.where(punished, self.penalty * advantages, advantages)
         # 0, with the gradient that the others get more and the drawn token less.
-        others = (batch.top_logps - batch.top_logps.detach()).mean(-1)
+        top_logps = batch.top_logps[..., : self.candidates]  # another plugin may have asked for more
+        others = (top_logps - top_logps.detach()).mean(-1)
         shift = self.share * (others - (batch.logps - batch.logps.detach()))
         logps = batch.logps + torch.where(uncertain & (side > 0), shift, 0.0)
         return grpo.clipped_surrogate(logps, batch.old_logps.detach(), advantages, self.clip_low, self.clip_high)

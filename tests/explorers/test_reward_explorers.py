@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 import torch
 from callwright import Argument, Call, Parse, ParseStatus, Task
+from callwright.call_keys import canonical, key_of_calls
 from callwright.testing import check_explorer, rollouts_of
 from callwright_dialects.python_calls import PythonCalls
-from callwright_explorers._calls import canonical, items_of, key_of_calls, similarity
+from callwright_explorers._calls import items_of, similarity
 from callwright_explorers.diversity import Diversity
 from callwright_explorers.novel_calls import NovelCalls
 from callwright_explorers.unlikeliness import Unlikeliness

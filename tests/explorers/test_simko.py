@@ -183,3 +183,19 @@ def test_laws(explorer):
 def test_mistakes_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         Simko(**options)
+
+
+def test_another_plugin_may_ask_for_more_tokens():
+    from callwright.testing.explorer_steps import micro_batch, random_step
+
+    rollouts = random_step(3, (4, 3), 6)
+    losses, gradients = [], []
+    for top in (3, 5):
+        batch = micro_batch(rollouts, top)
+        loss = Simko(share=0.5).policy_loss(batch)
+        loss.sum().backward()
+        losses.append(loss.detach())
+        gradients.append(batch.top_logps.grad[..., :3])
+    assert torch.equal(*losses)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].any()

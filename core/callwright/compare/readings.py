@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from callwright.call_keys import key_of_calls
 from callwright.compare.arms import Comparison
 from callwright.compare.runner import read_json
 from callwright.plugins import build_component, find
@@ -190,9 +191,4 @@ def call_key(parse: Parse) -> str | None:
     """
     if parse.status is ParseStatus.UNPARSABLE:
         return None
-    calls = [[call.name, sorted([[a.name or "", _written(a.value)] for a in call.arguments])] for call in parse.calls]
-    return json.dumps(calls)
-
-
-def _written(value: JSON) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
+    return key_of_calls(parse.calls)

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from callwright.compare.arms import RESOLVED, Comparison, own_overrides
 from callwright.display import duration, safe
+from callwright.files import replacing
 from callwright.recipe import MAY_CHANGE_ON_RESUME, Recipe, differences, load_recipe
 from callwright.types import JSON, CallwrightError
 
@@ -235,10 +236,9 @@ def read_json(path: Path) -> dict[str, JSON]:
 
 def write(path: Path, content: str | bytes) -> None:
     """Atomic. Raises CallwrightError with a repair."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
     except OSError as error:
         raise CallwrightError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
