@@ -4,11 +4,13 @@ stage, output dialect and engine is a plugin."""
 from typing import TYPE_CHECKING, Any
 
 from callwright.hookspecs import hookimpl
+from callwright.stages import StageContext
 from callwright.types import (
     Answer,
     Argument,
     Call,
     CallwrightError,
+    Corrected,
     Dialect,
     Dropped,
     ExpectedCall,
@@ -51,6 +53,7 @@ __all__ = [
     "Argument",
     "Call",
     "CallwrightError",
+    "Corrected",
     "Dialect",
     "Dropped",
     "ExpectedCall",
@@ -67,6 +70,7 @@ __all__ = [
     "Segment",
     "Source",
     "Stage",
+    "StageContext",
     "Stateful",
     "Task",
     "Tool",

@@ -423,10 +423,19 @@ class Dialect(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """Where tasks come from."""
+    """Where tasks come from.
 
-    def load(self) -> Iterable[Task]:
-        """All tasks, in a stable order. Raises `RowError` for a row it cannot read."""
+    A source may also have `fingerprint() -> str`, a text that differs whenever `load` would give other tasks, such as
+    the hash of the file that it reads. With it, rows that were prepared before are not loaded again.
+
+    A source may say `licence` and `origin`, texts for the data card: under which terms the rows come, and where from.
+    """
+
+    def load(self) -> Iterable[Task | RowError]:
+        """All rows, in a stable order: a task, or, as a value and not raised, why a row cannot be read.
+
+        Raises CallwrightError for what concerns no single row: a file that is missing, or is no JSON at all.
+        """
         ...
 
 
@@ -439,12 +448,36 @@ class Dropped:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A row that a data stage mended: the task as it is now, and what was wrong with it. It keeps its id."""
+
+    task: Task
+    code: str
+    message: str
+
+
 @runtime_checkable
 class Stage(Protocol):
-    """A step of data preparation."""
+    """A step of data preparation.
 
-    def apply(self, tasks: Sequence[Task]) -> Iterator[Task | Dropped]:
-        """Every task, kept (perhaps mended) or dropped with a reason."""
+    What a stage may also have:
+
+    - `row_by_row: ClassVar[bool]`: True says that no task's fate depends on another one. The rows may then be dealt
+      out to several processes, in pieces.
+    - `prepare(context: StageContext) -> None`: called once before `apply`, with the recipe and its components, a folder
+      for answers that are dear to ask again, and where to report progress. Its class says `reads`, the top-level keys
+      of the recipe that its result depends on, such as `("dialect", "rewards")`.
+    - `costly: ClassVar[bool]`: True says that it asks a model. `callwright check` does not run it, its result is kept,
+      and `callwright data --dry-run` calls `estimate(tasks) -> str`, which says what it would cost, instead of `apply`.
+    """
+
+    def apply(self, tasks: Sequence[Task]) -> Iterator[Task | Dropped | Corrected]:
+        """For every task, in the given order, one result of the same id: the task itself if it is kept as it is.
+
+        `tasks` are read from disk as they are asked for: going over them once and giving each result as soon as it is
+        known takes the least memory. Never raises because of a task, whatever is in it.
+        """
         ...
 
 
