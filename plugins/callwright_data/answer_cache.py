@@ -48,6 +48,10 @@ class AnswerCache:
         with self._open() as connection:
             connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
 
+    def __reduce__(self) -> tuple[type[AnswerCache], tuple[Path]]:
+        """A copy, also one in another process, opens the file for itself."""
+        return type(self), (self.path,)
+
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed."""
         with self._lock:

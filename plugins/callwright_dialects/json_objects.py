@@ -164,15 +164,15 @@ class JsonDialect(Prompting):
         texts = [self.system(), *(message["content"] for message in task.messages if message["role"] == "system")]
         system = "\n".join(filter(None, texts))
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        messages += self.example_messages()
+        messages += self.all_examples(task)
         messages += [dict(message) for message in task.messages if message["role"] != "system"]
         tools = [{"type": "function", "function": tool.to_json()} for tool in task.tools]
         return Prompt(messages, tools or None)
 
-    def example_messages(self) -> list[Message]:
-        messages = super().example_messages()
+    def example_messages(self, examples: Sequence[Example]) -> list[Message]:
+        messages = super().example_messages(examples)
         if self.tools_in == "template":
-            for example, message in zip(self.examples, messages[::2], strict=True):
+            for example, message in zip(examples, messages[::2], strict=True):
                 if not example.tools:
                     message["content"] = example.question
         return messages

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from callwright import Argument, Call, Parse, Prompt, Task, Tool
+from callwright import Argument, Call, CallwrightError, Parse, Prompt, Task, Tool
 from callwright.types import JSON, Message
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+MAX_REMEMBERED = 64
+"""Lists of tasks' own examples that are kept as turns of a chat; rows of a data set commonly share one."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ class Prompting(ABC):
     instruction: str | None = None
     """The system message. None: the dialect's own."""
     examples: list[Example] = field(default_factory=list)
+    """Worked examples in front of every task. A task's own, in the same form in its `meta["examples"]`, come behind."""
     tool_style: Literal["signature", "json"] = "signature"
     """How tools are written: a Python signature and a comment, or a JSON object; one tool per line."""
     parameter_descriptions: bool = False
     """In signatures: a line for every parameter that has a description. Longer prompts, for larger models."""
     stop: tuple[str, ...] = field(default=(), init=False)
+    _of_tasks: dict[str, list[Message]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Turns of tasks' own examples, by these as JSON: they are checked and written once, not for every prompt."""
 
     def __post_init__(self) -> None:
         self.examples = _EXAMPLES.validate_python(self.examples)
@@ -86,11 +92,37 @@ class Prompting(ABC):
         """System message and examples come first, so that all prompts of a run share them as a prefix."""
         system = self.system()
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        return Prompt(messages + self.example_messages() + self.task_messages(task))
+        return Prompt(messages + self.all_examples(task) + self.task_messages(task))
 
-    def example_messages(self) -> list[Message]:
+    def all_examples(self, task: Task) -> list[Message]:
+        """The turns of the dialect's examples and of the task's own, `meta["examples"]`.
+
+        Raises CallwrightError where the latter are no list of examples, or hold a call that cannot be written.
+        """
+        return self.example_messages(self.examples) + self._examples_of(task)
+
+    def _examples_of(self, task: Task) -> list[Message]:
+        given = task.meta.get("examples")
+        if given is None:
+            return []
+        try:
+            key = json.dumps(given)
+            if key not in self._of_tasks:
+                if len(self._of_tasks) >= MAX_REMEMBERED:
+                    self._of_tasks.clear()
+                self._of_tasks[key] = self.example_messages(_EXAMPLES.validate_python(given))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            place = ".".join(map(str, ("examples", *first["loc"])))
+            raise _unfit(task, f"meta.{place}: {first['msg']}") from error
+        except (CallwrightError, TypeError, ValueError, RecursionError) as error:
+            raise _unfit(task, f"meta.examples cannot be written: {error}") from error
+        return [dict(message) for message in self._of_tasks[key]]
+
+    def example_messages(self, examples: Sequence[Example]) -> list[Message]:
+        """Worked examples as turns of a chat, the question's and the reply's."""
         messages: list[Message] = []
-        for example in self.examples:
+        for example in examples:
             messages.append({"role": "user", "content": self.turn(example.tools, [example.question])})
             messages.append({"role": "assistant", "content": self.example_reply(example)})
         return messages
@@ -115,6 +147,13 @@ class Prompting(ABC):
     def example_reply(self, example: Example) -> str:
         """What the assistant says in a worked example; dialects that show thinking put the example's in front."""
         return self.render(example.as_calls()) if example.reply is None else example.reply
+
+
+def _unfit(task: Task, what: str) -> CallwrightError:
+    return CallwrightError(
+        f"task '{task.id}': {what}; mend its `meta`, where `examples` are worked examples in the form that a dialect's"
+        " option `examples` has, or give them another key"
+    )
 
 
 def _signature(tool: Tool, describe: bool) -> str:

@@ -1,8 +1,10 @@
 """Answers on disk, by the content of their question."""
 
+import copy
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -50,6 +52,13 @@ def test_keys_are_equal_exactly_if_the_parts_are(first, second):
 
 def test_what_is_not_there(tmp_path):
     assert AnswerCache(tmp_path / "a.sqlite").get("a") is None
+
+
+def test_a_copy_opens_the_file_for_itself(tmp_path):
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    cache.put("a", 1)
+    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        assert other.get("a") == 1
 
 
 def _put_many(path, first):
@@ -117,9 +126,7 @@ def _put_much(cache):
 def test_a_full_disk_is_said(tmp_path):
     cache = AnswerCache(tmp_path / "answers.sqlite")
     cache.put("kept", "before")
-    cache._connections[os.getpid()].execute(
-        "PRAGMA max_page_count = 8"
-    )  # SQLite's own way of being out of room: SQLITE_FULL
+    cache._connections[os.getpid()].execute("PRAGMA max_page_count = 8")  # SQLite then says SQLITE_FULL
     with pytest.raises(CallwrightError, match="free space on this disk"):
         _put_much(cache)
     assert cache.get("kept") == "before"

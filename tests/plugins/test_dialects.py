@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from callwright import Argument, Call, CallwrightError, Dialect, ParseStatus, ReasonCode, Task, Tool
@@ -287,6 +288,50 @@ def test_examples_are_earlier_turns_that_the_dialect_reads(case):
     assert contents(called.calls) == contents([call("f", {"city": "Ulm"})])
     assert called.problems == replied.problems == ()
     assert replied.status is ParseStatus.NO_CALL
+
+
+@every_dialect
+@settings(max_examples=10)
+@given(own=st.lists(st.sampled_from(EXAMPLES), max_size=2), tasks=st.lists(st.sampled_from(EXAMPLES), max_size=2))
+def test_a_tasks_own_examples_come_behind_the_dialects(case, own, tasks):
+    """As if the dialect had been given all of them; and a prompt's messages are nobody else's."""
+    given_both = type(case.dialect)(examples=[*own, *tasks]).prompt(TASK)
+    dialect, task = type(case.dialect)(examples=own), replace(TASK, meta={"examples": tasks})
+    for _ in range(2):
+        prompt = dialect.prompt(task)
+        assert prompt == given_both
+        for message in prompt.messages:
+            message["content"] = "changed"
+
+
+@every_dialect
+@pytest.mark.parametrize(
+    ("examples", "said"),
+    [
+        ("no list", "meta.examples: Input should be a valid list"),
+        ([{"reply": "Yes."}], "meta.examples.0.question: Field required"),
+        ([{"question": "q"}], "meta.examples.0: .*either 'calls' or 'reply'"),
+        ([{"question": "q", "reply": "a", "call": []}], "meta.examples.0.call: Unexpected"),
+        ([{"question": "q", "calls": [{"name": "f", "arguments": {"a": 1e999}}]}], "meta.examples cannot be written"),
+        ([{"question": "q", "reply": object()}], "meta.examples cannot be written"),
+    ],
+    ids=["text", "no question", "no reply", "unknown key", "infinite", "no JSON"],
+)
+def test_a_tasks_examples_that_are_none_are_refused(case, examples, said):
+    task = replace(TASK, meta={"examples": examples})
+    for _ in range(2):
+        with pytest.raises(CallwrightError, match=f"task '1': {said}.*mend its `meta`"):
+            case.dialect.prompt(task)
+
+
+def test_a_tasks_examples_are_checked_once(monkeypatch):
+    dialect = PythonCalls()
+    expected = dialect.prompt(replace(TASK, meta={"examples": EXAMPLES}))
+    monkeypatch.setattr("callwright_dialects.prompting._EXAMPLES", None)
+    copies = json.loads(json.dumps(EXAMPLES))  # equal content, as each row read from a disk has
+    assert dialect.prompt(replace(TASK, meta={"examples": copies})) == expected
+    with pytest.raises(AttributeError):
+        dialect.prompt(replace(TASK, meta={"examples": EXAMPLES[:1]}))
 
 
 @every_dialect
