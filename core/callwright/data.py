@@ -3,56 +3,92 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from callwright.types import JSON, CallwrightError, Dropped, Source, Stage, Task
+from callwright.prepared import DROPPED, UNREADABLE
+from callwright.rows import Rows
+from callwright.types import JSON, CallwrightError, Task
 
 if TYPE_CHECKING:
-    from callwright.recipe import DataConfig
+    from callwright.pipeline import Watch
+    from callwright.recipe import Components, DataConfig, Recipe
+
+PARTS = ("train", "validation", "held_out")
+"""What a row's `meta["split"]` may say. Other words there mean nothing to callwright."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Disjoint parts of the data."""
 
-    train: list[Task]
-    validation: list[Task]
+    train: Sequence[Task]
+    validation: Sequence[Task]
     """Settings are chosen on these."""
-    held_out: list[Task]
+    held_out: Sequence[Task]
     """Only for the table at the end."""
-    dropped: dict[str, int]
-    """Rows that the stages left out, by code."""
+    dropped: Mapping[str, int]
+    """Rows that were left out on the way, by code."""
 
 
-def load_split(source: Source, stages: Sequence[Stage], config: DataConfig) -> Split:
-    """Load the tasks and split them by a hash of their ids.
+def load_split(recipe: Recipe, components: Components, watch: Watch, *, without_models: bool = False) -> Split:
+    """Prepare the data, unless that was done before, and split it. Raises as `pipeline.prepare` and `split` do."""
+    from callwright.pipeline import prepare
+    from callwright.recipe import nothing_to_evaluate
 
-    A row's part depends on its id, `data.split_seed` and the sizes alone, not on the order of rows. Raises
-    CallwrightError if no row is left to train on, or ids are not unique.
-    """
-    tasks = list(source.load())
+    prepared = prepare(recipe, components, watch, without_models=without_models)
     dropped: Counter[str] = Counter()
-    for stage in stages:
-        results = list(stage.apply(tasks))
-        dropped.update(result.code for result in results if isinstance(result, Dropped))
-        tasks = [result for result in results if isinstance(result, Task)]
-    repeated = [task_id for task_id, count in Counter(task.id for task in tasks).items() if count > 1]
-    if repeated:
-        raise CallwrightError(f"data.source: two rows have the id '{repeated[0]}'; ids must be unique, or be left out")
-    needed = config.held_out + config.validation
-    if len(tasks) <= needed:
+    for step in prepared.steps:
+        for outcome in (DROPPED, UNREADABLE):
+            dropped.update(step.counts.get(outcome, {}))
+    parts = split(prepared.rows, recipe.data, dropped)
+    for key, text in nothing_to_evaluate(recipe.train, len(parts.validation), len(parts.held_out)):
+        raise CallwrightError(f"train.{key}: {text}")
+    return parts
+
+
+def split(rows: Rows, config: DataConfig, dropped: Mapping[str, int]) -> Split:
+    """Split rows as they say themselves in `meta["split"]`, or else by a hash of their ids.
+
+    By the hash, a row's part depends on its id, `data.split_seed` and the sizes alone, not on the order of rows. Raises
+    CallwrightError if no row is left to train on, and if rows say their part and the recipe asks for sizes.
+    """
+    said = _said(rows)
+    if any(said):
+        if config.held_out or config.validation:
+            text = "rows say their part themselves (`meta.split`, as the stage `split` writes it)"
+            raise CallwrightError(f"data: {text}; leave out data.held_out and data.validation")
+        parts = {part: [n for n, one in enumerate(said) if (one or "train") == part] for part in PARTS}
+    else:
+        ids = rows.ids()
+        order = sorted(range(len(ids)), key=lambda index: _hash(config.split_seed, ids[index]))
+        needed = config.held_out + config.validation
+        parts = {
+            "held_out": order[: config.held_out],
+            "validation": order[config.held_out : needed],
+            "train": order[needed:],
+        }
+    if not parts["train"]:
         raise CallwrightError(
-            f"data: {len(tasks)} rows are too few for {config.held_out} held-out and {config.validation} validation"
+            f"data: {len(rows)} rows are too few for {config.held_out} held-out and {config.validation} validation"
             f" rows and at least one to train on ({sum(dropped.values())} rows were dropped by the stages)"
         )
-    tasks.sort(key=lambda task: _hash(config.split_seed, task.id))
-    held_out, validation, train = tasks[: config.held_out], tasks[config.held_out : needed], tasks[needed:]
-    return Split(train, validation, held_out, dict(dropped))
+    return Split(**{part: rows.select(indices) for part, indices in parts.items()}, dropped=dropped)
+
+
+def _said(rows: Rows) -> list[str | None]:
+    return [part_of(text) for chunk in rows.column("meta").iterchunks() for text in chunk.to_pylist()]
+
+
+def part_of(meta: str) -> str | None:
+    """The part that a row says it belongs to, from the text of its column `meta`."""
+    part = json.loads(meta).get("split") if '"split"' in meta else None
+    return part if part in PARTS else None
 
 
 def _hash(seed: int, task_id: str) -> bytes:
@@ -64,7 +100,7 @@ class Deck:
     """Training tasks with the tokens of their prompts, dealt in a new order every epoch, or by weight. Its state is two
     numbers."""
 
-    tasks: list[Task]
+    tasks: Sequence[Task]
     prompts: list[array[int]]
     seed: int
     epoch: int = 0
@@ -103,12 +139,12 @@ def make_deck(
     progress: Callable[[int, int], None],
 ) -> tuple[Deck, int]:
     """Encode all prompts. Returns the deck, and how many prompts were left out for having over `longest` tokens."""
-    kept: list[Task] = []
+    kept: list[int] = []
     prompts: list[array[int]] = []
     for number, task in enumerate(tasks):
         ids = encode(task)
         if longest is None or len(ids) <= longest:
-            kept.append(task)
+            kept.append(number)
             prompts.append(array("l", ids))
         if number % 64 == 0:
             progress(number, len(tasks))
@@ -117,4 +153,5 @@ def make_deck(
             f"data: every one of the {len(tasks)} prompts has more than {longest} tokens, which is what the model's"
             " context leaves beside `train.max_new_tokens`; shorten the prompts or the completions"
         )
-    return Deck(kept, prompts, seed), len(tasks) - len(kept)
+    fitting = tasks.select(kept) if isinstance(tasks, Rows) else [tasks[number] for number in kept]
+    return Deck(fitting, prompts, seed), len(tasks) - len(kept)

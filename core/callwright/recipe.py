@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -26,12 +26,15 @@ from pydantic import (
 )
 
 from callwright.combine import Weight
-from callwright.data import load_split
+from callwright.display import SilentDisplay
 from callwright.hooks import Hooks, Named, RegistrationError, composition_mistakes
 from callwright.hookspecs import hookimpl
 from callwright.plugins import ComponentError, Origin, Place, PluginError, build_component, checked, find
 from callwright.scoring import FailurePolicy
 from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
+
+if TYPE_CHECKING:
+    from callwright.pipeline import Watch
 
 # ------------------------------------------------------------------------------------------------- mistakes
 
@@ -250,6 +253,10 @@ class DataConfig(_Part):
     """Rows of the rest that are not trained on either, for choosing settings."""
     split_seed: int = 0
     """Chooses which rows these are."""
+    unreadable: Literal["stop", "drop"] = "stop"
+    """Rows that the source cannot read: stop and list them, or leave them out, counted."""
+    processes: int = Field(default=1, gt=0)
+    """Processes that share the rows of a stage that looks at each row by itself."""
 
 
 class RewardsConfig(_Part):
@@ -650,14 +657,21 @@ def _model(root: _Node, path: Path) -> tuple[Recipe | None, list[Mistake], list[
 
 
 def _cross_checked(recipe: Recipe) -> Iterator[tuple[Place, str]]:
-    if recipe.train.evaluate_every and not (recipe.data.validation or recipe.train.watch_held_out):
-        yield ("train", "evaluate_every"), "there are no rows to evaluate on; set data.validation above 0"
-    if recipe.train.watch_held_out and not (recipe.data.held_out and recipe.train.evaluate_every):
-        text = "there is nothing to watch, or no time for it; set data.held_out and train.evaluate_every above 0"
-        yield ("train", "watch_held_out"), text
+    if not recipe.data.stages:  # with stages, rows may say themselves which part they belong to
+        for key, text in nothing_to_evaluate(recipe.train, recipe.data.validation, recipe.data.held_out):
+            yield ("train", key), text
     if recipe.rewards.normalise == "group" and recipe.train.advantage_scale == "group":
         text = "GDPO divides the sum by the step's standard deviation, and the groups' would undo the weights"
         yield ("rewards", "normalise"), f"{text}; write train.advantage_scale: batch"
+
+
+def nothing_to_evaluate(train: TrainConfig, validation: int, held_out: int) -> Iterator[tuple[str, str]]:
+    """(key of `train`, message) where it asks for evaluations and there are so many rows of either part."""
+    if train.evaluate_every and not (validation or train.watch_held_out):
+        yield "evaluate_every", "there are no rows to evaluate on; set data.validation above 0"
+    if train.watch_held_out and not (held_out and train.evaluate_every):
+        text = "there is nothing to watch, or no time for it; set data.held_out and train.evaluate_every above 0"
+        yield "watch_held_out", text
 
 
 @dataclass(frozen=True, slots=True)
@@ -746,7 +760,14 @@ def _members(protocol: type[Any]) -> list[str]:
 
 # --------------------------------------------------------------------------------------------------- comparing
 
-MAY_CHANGE_ON_RESUME = ("run", "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.show_every")
+MAY_CHANGE_ON_RESUME = (
+    "run",
+    "data.processes",
+    "train.steps",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.show_every",
+)
 
 
 def differences(old: JSON, new: JSON, place: str = "") -> Iterator[str]:
@@ -764,8 +785,11 @@ def differences(old: JSON, new: JSON, place: str = "") -> Iterator[str]:
 # --------------------------------------------------------------------------------------------------- checking
 
 
-def check(path: Path, overrides: Sequence[str] = ()) -> list[Mistake]:
-    """Every mistake of a recipe, its plugins and its data; empty when it can run. No model is loaded."""
+def check(path: Path, overrides: Sequence[str] = (), watch: Watch | None = None) -> list[Mistake]:
+    """Every mistake of a recipe, its plugins and its data; empty when it can run. No model is loaded.
+
+    watch: gets the progress of data preparation.
+    """
     reader, root = _read(path, overrides)
     if reader.unread:
         return reader.mistakes
@@ -784,7 +808,10 @@ def check(path: Path, overrides: Sequence[str] = ()) -> list[Mistake]:
         return [*mistakes, *error.mistakes]
     except RegistrationError as error:
         return [*mistakes, *(_registration_mistake(recipe, place, text) for place, text in error.mistakes)]
-    return mistakes or [_mistake(recipe.where(place), place, text) for place, text in _data_checked(recipe, components)]
+    if mistakes:
+        return mistakes
+    found = _data_checked(recipe, components, watch or SilentDisplay())
+    return [_mistake(recipe.where(place), place, text) for place, text in found]
 
 
 def _registration_mistake(recipe: Recipe, words: str, text: str) -> Mistake:
@@ -805,13 +832,17 @@ class _Defaults:
     def policy_loss(self, batch: MicroBatch) -> None: ...
 
 
-def _data_checked(recipe: Recipe, components: Components) -> Iterator[tuple[Place, str]]:
+def _data_checked(recipe: Recipe, components: Components, watch: Watch) -> Iterator[tuple[Place, str]]:
+    from callwright.data import load_split  # which prepares data as a recipe says, so that it needs this module
+    from callwright.pipeline import NotPrepared
+
     try:
-        load_split(components.source, components.stages, recipe.data)
+        load_split(recipe, components, watch, without_models=True)
+    except NotPrepared:
+        return
     except (CallwrightError, OSError) as error:
         words, colon, text = str(error).partition(": ")
-        place: Place = tuple(words.split("."))
-        known = bool(colon) and place in (("data",), ("data", "source"))
-        yield (place, text) if known else (("data", "source"), str(error))
+        known = bool(colon) and re.fullmatch(r"data(\.source|\.stages\.\d+)?|train\.\w+", words)
+        yield (_place(words), text) if known else (("data", "source"), str(error))
     except Exception as error:
         yield ("data", "source"), f"the data cannot be loaded: {type(error).__name__}: {error}"

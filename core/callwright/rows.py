@@ -10,17 +10,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
-from datasets import Dataset
+import pyarrow.parquet as pq
 
-from callwright.files import replacing
 from callwright.types import Answer, Task, Tool
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 COLUMNS = ("id", "messages", "tools", "answer", "meta")
-SCHEMA = pa.schema([(name, pa.large_string()) for name in COLUMNS])
-"""Large strings: a column of a chunk may hold more than 2 GiB."""
+SCHEMA = pa.schema([*((name, pa.large_string()) for name in COLUMNS), ("row", pa.int64())])
+"""Large strings: a column of a piece may hold more than 2 GiB. `row` is the row's number in the source, from 1."""
 CHUNK = 1000
 """Rows that are held in memory at once."""
 
@@ -67,18 +69,45 @@ def _tools(text: str) -> tuple[Tool, ...]:
 
 
 class Rows(Sequence[Task]):
-    """Tasks in a data set on disk, read in pieces and only when they are asked for."""
+    """Tasks in a table, commonly a file that is mapped into memory: each is read when it is asked for, in pieces."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, table: pa.Table, indices: Sequence[int] | None = None) -> None:
+        self._table, self._indices = table, indices
+        self._length = table.num_rows if indices is None else len(indices)
 
     @classmethod
     def open(cls, path: Path) -> Rows:
-        """Those of an Arrow file that `RowWriter` wrote; it is mapped into memory, not read."""
-        return cls(Dataset.from_file(str(path)))
+        """Those of a file that `RowWriter` wrote."""
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            return cls(reader.read_all())
+
+    @classmethod
+    def open_parquet(cls, path: Path) -> Rows:
+        """Those of a file that `callwright data` wrote, in memory."""
+        return cls(pq.read_table(path, schema=SCHEMA))
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task]) -> Rows:
+        """These tasks, in memory."""
+        rows = [{**to_row(task), "row": number} for number, task in enumerate(tasks, 1)]
+        return cls(pa.Table.from_pylist(rows, SCHEMA))
+
+    @property
+    def dataset(self) -> Dataset:
+        """As a data set of the library `datasets`, with the columns of `SCHEMA`."""
+        from datasets import Dataset  # takes a second, which commands that need no data set should not wait for
+
+        return Dataset(self.table(0, self._length))
+
+    def table(self, start: int, stop: int) -> pa.Table:
+        """The rows from `start` to before `stop`, as texts."""
+        stop = min(stop, self._length)
+        if self._indices is None:
+            return self._table.slice(start, stop - start)
+        return self._table.take(pa.array(self._indices[start:stop], pa.int64()))
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Task: ...
@@ -86,18 +115,33 @@ class Rows(Sequence[Task]):
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> Task | Rows:
         if isinstance(index, slice):
-            return self.select(range(*index.indices(len(self))))
-        return from_row(self.dataset[index])
+            return self.select(range(*index.indices(self._length)))
+        place = range(self._length)[index]
+        return from_row(self.table(place, place + 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Task]:
-        for start in range(0, len(self), CHUNK):
-            columns = self.dataset[start : start + CHUNK]
-            for values in zip(*(columns[name] for name in COLUMNS), strict=True):
-                yield from_row(dict(zip(COLUMNS, values, strict=True)))
+        for start in range(0, self._length, CHUNK):
+            for row in texts(self.table(start, start + CHUNK)):
+                yield from_row(row)
 
-    def select(self, indices: Iterable[int]) -> Rows:
-        """The rows of these numbers, in this order."""
-        return Rows(self.dataset.select(indices))
+    def select(self, indices: Sequence[int]) -> Rows:
+        """The rows of these numbers, from 0, in this order."""
+        if self._indices is not None:
+            indices = [self._indices[index] for index in indices]
+        return Rows(self._table, indices)
 
     def ids(self) -> list[str]:
-        return list(self.dataset["id"])
+        """In order; the other columns are not read."""
+        return self.column("id").to_pylist()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """The texts of one column; the others are not read."""
+        column = self._table[name]
+        return column if self._indices is None else column.take(pa.array(self._indices, pa.int64()))
+
+
+def texts(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a piece of a table. Faster than pyarrow's own way, which builds each row anew from scalars."""
+    names = table.column_names
+    for values in zip(*(table[name].to_pylist() for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))

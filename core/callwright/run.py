@@ -10,7 +10,7 @@ import os
 import platform
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -33,7 +33,7 @@ from callwright.packing import Policy
 from callwright.recipe import MAY_CHANGE_ON_RESUME, Components, Recipe, differences, load_recipe
 from callwright.rollouts import encode_prompt, end_ids, write_rollouts
 from callwright.sampling import choose_path
-from callwright.types import JSON, CallwrightError, Need, Rollouts
+from callwright.types import JSON, CallwrightError, Need, Rollouts, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def train(recipe: Recipe, components: Components, display: Display, resume: bool
 class _Run:
     def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
         self.recipe, self.display, self.folder, self.resuming = recipe, display, Path(recipe.run), resume
-        self.split: Split = load_split(components.source, components.stages, recipe.data)
+        self.split: Split = load_split(recipe, components, display)
         for code, count in self.split.dropped.items():
             display.note(f"{count} rows dropped as {code}")
         train, model = recipe.train, recipe.model
@@ -320,7 +320,7 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------- evaluation
 
-    def _evaluate(self, phase: str, tasks: list[Any]) -> EvalResult | None:
+    def _evaluate(self, phase: str, tasks: Sequence[Task]) -> EvalResult | None:
         if not tasks:
             return None
         settings = self.recipe.evaluate

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callwright.combine import combined
+from callwright.display import SilentDisplay
 from callwright.files import replacing
 from callwright.judging import is_asynchronous
 from callwright.light import LightRollouts
@@ -73,7 +74,7 @@ def rows_of(path: Path, recipe: Recipe, components: Components) -> list[Row]:
         if not tasks:
             from callwright.data import load_split
 
-            split = load_split(components.source, components.stages, recipe.data)
+            split = load_split(recipe, components, SilentDisplay())
             tasks.update({task.id: task for part in (split.train, split.validation, split.held_out) for task in part})
         return tasks
 

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from callwright import CallwrightError, Dropped, Task
-from callwright.data import Deck, load_split, make_deck
+from callwright import CallwrightError, Task
+from callwright.data import PARTS, Deck, make_deck, split
 from callwright.recipe import DataConfig
+from callwright.rows import Rows
 from hypothesis import given
 from hypothesis import strategies as st
-
-
-@dataclass
-class Listed:
-    tasks: list[Task]
-
-    def load(self) -> list[Task]:
-        return self.tasks
-
-
-@dataclass
-class Without:
-    """Drops tasks by the length of their ids."""
-
-    length: int
-    seen: list[str] = field(default_factory=list)
-
-    def apply(self, tasks: Sequence[Task]) -> Iterator[Task | Dropped]:
-        for task in tasks:
-            self.seen.append(task.id)
-            yield Dropped(task, f"length_{self.length}", "as asked") if len(task.id) == self.length else task
 
 
 def task(name: str) -> Task:
@@ -47,50 +26,54 @@ def config(**values: int) -> DataConfig:
 ids = st.lists(st.text(min_size=1, max_size=6), min_size=3, max_size=40, unique=True)
 
 
+def parts_of(names: Sequence[str], **values: int) -> dict[str, list[str]]:
+    found = split(Rows.of(map(task, names)), config(**values), {})
+    return {part: [t.id for t in getattr(found, part)] for part in PARTS}
+
+
 @given(names=ids, data=st.data(), seed=st.integers(0, 5))
 def test_a_split_is_disjoint_complete_and_blind_to_order(names: list[str], data: st.DataObject, seed: int) -> None:
     held_out = data.draw(st.integers(0, len(names) - 1))
     validation = data.draw(st.integers(0, len(names) - 1 - held_out))
-    wanted = config(held_out=held_out, validation=validation, split_seed=seed)
-    split = load_split(Listed([task(n) for n in names]), [], wanted)
-    parts = [[t.id for t in part] for part in (split.held_out, split.validation, split.train)]
-    assert [len(part) for part in parts] == [held_out, validation, len(names) - held_out - validation]
-    assert sorted([*parts[0], *parts[1], *parts[2]]) == sorted(names)
-    shuffled = data.draw(st.permutations(names))
-    assert load_split(Listed([task(n) for n in shuffled]), [], wanted) == split
+    wanted = {"held_out": held_out, "validation": validation, "split_seed": seed}
+    parts = parts_of(names, **wanted)
+    sizes = {"held_out": held_out, "validation": validation, "train": len(names) - held_out - validation}
+    assert {part: len(found) for part, found in parts.items()} == sizes
+    assert sorted([*parts["train"], *parts["validation"], *parts["held_out"]]) == sorted(names)
+    assert parts_of(data.draw(st.permutations(names)), **wanted) == parts
 
 
-@given(names=st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=30, unique=True), extra=st.integers(1, 5))
+@given(names=st.lists(st.text(min_size=1, max_size=6), min_size=2, max_size=30, unique=True), extra=st.integers(1, 5))
 def test_a_row_that_is_added_changes_the_place_of_few(names: list[str], extra: int) -> None:
     """The split is by hash, so that data may grow without held-out rows going into training in bulk."""
-    new = [task("new" * 3 + str(i)) for i in range(extra)]
-    before = load_split(Listed([task(n) for n in names]), [], config(held_out=len(names) // 2))
-    after = load_split(Listed([*map(task, names), *new]), [], config(held_out=len(names) // 2))
-    moved = {t.id for t in before.held_out} - {t.id for t in after.held_out}
-    assert len(moved) <= extra
+    before = parts_of(names, held_out=len(names) // 2)
+    after = parts_of([*names, *("new" * 3 + str(i) for i in range(extra))], held_out=len(names) // 2)
+    assert len({*before["held_out"]} - {*after["held_out"]}) <= extra
 
 
 def test_the_seed_chooses_the_split() -> None:
-    tasks = Listed([task(str(i)) for i in range(40)])
-    splits = [[t.id for t in load_split(tasks, [], config(held_out=20, split_seed=s)).held_out] for s in range(4)]
-    assert len({tuple(sorted(split)) for split in splits}) == 4
+    names = [str(i) for i in range(40)]
+    assert len({tuple(sorted(parts_of(names, held_out=20, split_seed=s)["held_out"])) for s in range(4)}) == 4
 
 
-@given(names=ids)
-def test_stages_work_one_after_the_other_and_say_what_they_drop(names: list[str]) -> None:
-    names = [*names, "seven77"]
-    stages = [Without(1), Without(2)]
-    split = load_split(Listed([task(n) for n in names]), stages, config())
-    lengths = Counter(map(len, names))
-    assert split.dropped == {f"length_{k}": lengths[k] for k in (1, 2) if lengths[k]}
-    assert sorted(t.id for t in split.train) == sorted(n for n in names if len(n) > 2)
-    assert stages[0].seen == names
-    assert stages[1].seen == [n for n in names if len(n) != 1], "what is dropped is not seen again"
-
-
-def test_ids_must_be_unique() -> None:
-    with pytest.raises(CallwrightError, match=r"data\.source: two rows have the id 'b'"):
-        load_split(Listed([task("a"), task("b"), task("b")]), [], config())
+@given(said=st.lists(st.sampled_from([*PARTS, "test", None]), min_size=1, max_size=20))
+def test_rows_may_say_their_part_themselves(said: list[str | None]) -> None:
+    rows = Rows.of(
+        replace(task(str(n)), meta={} if part is None else {"split": part, "a": 1}) for n, part in enumerate(said)
+    )
+    if not any(part in PARTS for part in said):
+        assert len(split(rows, config(), {}).train) == len(said), "other words mean nothing"
+        return
+    expected = {part: [str(n) for n, one in enumerate(said) if one == part] for part in PARTS}
+    expected["train"] = [str(n) for n, one in enumerate(said) if one not in ("validation", "held_out")]
+    if not expected["train"]:
+        with pytest.raises(CallwrightError, match="too few"):
+            split(rows, config(), {})
+        return
+    found = split(rows, config(), {})
+    assert {part: [t.id for t in getattr(found, part)] for part in PARTS} == expected
+    with pytest.raises(CallwrightError, match=r"leave out data\.held_out"):
+        split(rows, config(held_out=1), {})
 
 
 @pytest.mark.parametrize(("rows", "held_out"), [(0, 0), (3, 3), (3, 5)])
@@ -98,7 +81,7 @@ def test_too_few_rows_are_an_error_that_counts_them(rows: int, held_out: int) ->
     with pytest.raises(
         CallwrightError, match=rf"data: {rows} rows are too few for {held_out} held-out and 0 val.*1 rows"
     ):
-        load_split(Listed([task("x"), *(task(f"id{i}") for i in range(rows))]), [Without(1)], config(held_out=held_out))
+        split(Rows.of(task(f"id{i}") for i in range(rows)), config(held_out=held_out), {"x": 1})
 
 
 # ----------------------------------------------------------------------------------------------------- the deck

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 from hypothesis.strategies import SearchStrategy
 
+from callwright.stages import StageContext
 from callwright.testing import dialect_laws, explorer_laws, reward_laws, stage_laws
 from callwright.testing.laws import Bench, Law, LawResult, LawsBroken, run_laws, source_of, switched_off
 from callwright.testing.reward_bench import RewardBench, regression_imports
 from callwright.testing.scoring import plugin
 from callwright.testing.strategies import tasks as any_task
-from callwright.testing.toys import fixed_tasks
+from callwright.testing.toys import fixed_tasks, stage_context
 from callwright.types import CallwrightError, Dialect, Task
 
 DEFAULT_DIALECT = "funrl"
@@ -75,12 +78,17 @@ def check_stage(
     stage: object,
     *,
     tasks: SearchStrategy[Task] | None = None,
+    context: StageContext | None = None,
     skip: Mapping[str, str] | None = None,
     examples: int = 12,
     shrink: bool = True,
 ) -> None:
-    """Check a data stage against all laws of `laws_of("stage")`. See `check_reward`."""
-    _raise_broken(stage, list(results_of("stage", stage, skip, examples, shrink, tasks)))
+    """Check a data stage against all laws of `laws_of("stage")`. See `check_reward`.
+
+    context: for a stage with `prepare`; default: that of a recipe with the dialect `python_calls` and the reward
+    `ast_match`.
+    """
+    _raise_broken(stage, list(results_of("stage", stage, skip, examples, shrink, tasks, context=context)))
 
 
 def reward_results(
@@ -122,13 +130,17 @@ def results_of(
     tasks: SearchStrategy[Task] | None = None,
     use: str | None = None,
     options: Mapping[str, Any] | None = None,
+    context: StageContext | None = None,
 ) -> Iterator[LawResult]:
     """As `reward_results`, of a dialect, an explorer or a stage."""
     off = switched_off(laws_of(kind), subject, skip)
     source, imports = source_of(subject, kind, use, options)
-    more = {"tasks": any_task() if tasks is None else tasks}
-    bench: Bench[Any] = Bench(subject, examples, shrink, source, imports, more)
-    yield from run_laws(laws_of(kind), bench, off)
+    with tempfile.TemporaryDirectory() as cache:
+        if context is None and kind == "stage" and hasattr(subject, "prepare"):
+            context = stage_context(Path(cache))
+        more = {"tasks": any_task() if tasks is None else tasks, "context": context}
+        bench: Bench[Any] = Bench(subject, examples, shrink, source, imports, more)
+        yield from run_laws(laws_of(kind), bench, off)
 
 
 def _raise_broken(subject: object, results: Sequence[LawResult]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from callwright.stages import StageContext
 from callwright.testing.python_code import call_of
 from callwright.testing.strategies import answer_of, task_of
 from callwright.types import JSON, Task, Tool
@@ -52,3 +54,21 @@ def fixed_tasks() -> list[Task]:
         ([("book", {"seat": {"row": 12, "side": "ember"}, "names": ["delta", "fjord"]})], {"ping": {}}),
     ]
     return [_task(number, wanted, offered) for number, (wanted, offered) in enumerate(asked)]
+
+
+_RECIPE = """
+model: {name: none}
+dialect: {use: python_calls}
+data: {source: {use: jsonl, path: none.jsonl}}
+rewards: {use: [{use: ast_match}]}
+"""
+
+
+def stage_context(cache: Path) -> StageContext:
+    """What a stage with `prepare` gets where there is no recipe: one without a model, and the empty folder `cache`."""
+    from callwright.recipe import build, load_recipe
+
+    path = cache / "recipe.yaml"
+    path.write_text(_RECIPE, encoding="utf-8")
+    recipe = load_recipe(path)
+    return StageContext(recipe, build(recipe), cache / "stage", lambda done, total: None, lambda text: None)

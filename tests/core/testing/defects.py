@@ -580,7 +580,13 @@ class AddsEveryTime:
             yield replace(task, meta={"seen": task.meta.get("seen", 0) + 1})
 
 
+class Reverses:
+    def apply(self, tasks: Sequence[Task]) -> Iterator[Task | Dropped]:
+        yield from reversed(tasks)
+
+
 STAGES: list[tuple[Any, str]] = [
+    (Reverses(), "keeps_order"),
     (NeedsMessages(), "total"),
     (LosesTasks(), "keeps_or_drops_all"),
     (DropsWithoutCode(), "keeps_or_drops_all"),
