@@ -8,7 +8,8 @@ import sys
 import jsonschema
 import pytest
 from callwright import Answer, CallwrightError, ExpectedCall, RowError, Source, Task, Tool
-from callwright_data.bfcl import CATEGORIES, Bfcl, json_schema
+from callwright_data._json_schema import json_schema
+from callwright_data.bfcl import CATEGORIES, OTHER_LANGUAGES, Bfcl
 from callwright_data.jsonl import Jsonl
 
 COUNTS = {
@@ -76,6 +77,54 @@ def test_bfcl_types_become_json_schema_types():
         "required": ["type"],
     }
     assert schema["type"] == "dict"
+
+
+def test_bfcl_java_and_javascript():
+    tasks = list(Bfcl(list(OTHER_LANGUAGES)).load())
+    assert [task.meta["category"] for task in tasks] == ["simple_java"] * 100 + ["simple_javascript"] * 50
+    for task in tasks:
+        (tool,), (call,) = task.tools, task.answer.calls
+        assert call.name == tool.name
+        jsonschema.Draft202012Validator.check_schema(tool.parameters)
+        for name, values in call.arguments.items():
+            kind = {key: part for key, part in tool.parameters["properties"][name].items() if key == "type"}
+            validator = jsonschema.Draft202012Validator(kind)
+            # BFCL also takes the name of a variable, a text, for a parameter of any type
+            assert all(isinstance(value, str) or validator.is_valid(value) for value in values), (task.id, name)
+    assert "simple_java_0" not in {task.id for task in Bfcl(list(CATEGORIES)).load()}
+
+
+def test_bfcl_rows_that_cannot_be_read(tmp_path, monkeypatch):
+    row = {"id": "a", "question": [[{"role": "user", "content": "q"}]], "function": [FUNCTION]}
+    answers = tmp_path / "data" / "possible_answer"
+    answers.mkdir(parents=True)
+    lines = [row, {**row, "id": "b"}, {**row, "id": "c", "function": 3}, "{", {**row, "id": "e"}, {**row, "id": "f"}]
+    keys = [{"id": i, "ground_truth": [{"f": {"x": [1]}}]} for i in ("a", "z", "c", "d", "e")]
+    for path, written in ((answers.parent, lines), (answers, keys)):
+        texts = (line if isinstance(line, str) else json.dumps(line) for line in written)
+        (path / "BFCL_v4_multiple.json").write_text("\n".join(texts))
+    spec = importlib.util.spec_from_loader("bfcl_eval", None)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    first, *errors, fifth, last = Bfcl(["multiple"]).load()
+    assert (first.id, fifth.id) == ("a", "e")
+    assert [(error.row, error.field_name) for error in [*errors, last]] == [
+        (2, "id"),
+        (3, "function"),
+        (4, "(whole row)"),
+        (6, "id"),
+    ]
+    with pytest.raises(CallwrightError, match="may have other files"):
+        list(Bfcl(["parallel"]).load())
+
+
+FUNCTION = {"name": "f", "description": "", "parameters": {"type": "dict", "properties": {"x": {"type": "integer"}}}}
+
+
+def test_bfcl_fingerprint():
+    one = Bfcl(["multiple"]).fingerprint()
+    assert one.startswith("bfcl-eval 2026.3.23 ")
+    assert one == Bfcl(["multiple"]).fingerprint() != Bfcl(["parallel"]).fingerprint()
 
 
 def test_bfcl_first_row():
@@ -161,9 +210,10 @@ def call(**arguments):
 @pytest.mark.parametrize(
     ("row", "name", "message"),
     [
-        ("{", "(whole line)", "not JSON"),
-        ("[" * 100_000, "(whole line)", "not JSON"),
-        ("[]", "(whole line)", "a JSON object"),
+        ("{", "(whole row)", "not JSON"),
+        pytest.param("[" * 100_000, "(whole row)", "not JSON", id="deep"),
+        ("[]", "(whole row)", "a JSON object"),
+        ('{"question": NaN}', "(whole row)", "NaN is no JSON"),
         ({**ROW, "tool": []}, "tool", "unknown field"),
         ({**ROW, "id": 5}, "id", "a text"),
         ({**ROW, "meta": []}, "meta", "an object"),
@@ -195,29 +245,38 @@ def call(**arguments):
     ids=str,
 )
 def test_jsonl_row_errors(tmp_path, row, name, message):
-    with pytest.raises(RowError) as caught:
-        load(tmp_path, ROW, "", row)
-    assert caught.value.row == 3
-    assert caught.value.field_name == name
-    assert message in str(caught.value)
-    assert str(tmp_path / "tasks.jsonl") in str(caught.value)
+    first, error, last = load(tmp_path, ROW, "", row, ROW)
+    assert (first.id, last.id) == ("tasks-1", "tasks-4")
+    assert isinstance(error, RowError)
+    assert (error.row, error.field_name) == (3, name)
+    assert message in str(error)
+    assert str(tmp_path / "tasks.jsonl") in str(error)
 
 
 def test_jsonl_repeated_id(tmp_path):
-    with pytest.raises(RowError, match="already the id of row 1"):
-        load(tmp_path, {**ROW, "id": "a"}, {**ROW, "id": "a"})
+    first, error = load(tmp_path, {**ROW, "id": "a"}, {**ROW, "id": "a"})
+    assert first.id == "a"
+    assert "row 2, field 'id': 'a' is already the id of row 1" in str(error)
 
 
 def test_jsonl_bytes_that_are_no_text(tmp_path):
     (tmp_path / "tasks.jsonl").write_bytes(b'{"question": "\xff"}')
-    with pytest.raises(RowError, match="row 1"):
-        list(Jsonl(str(tmp_path / "tasks.jsonl")).load())
+    (error,) = Jsonl(str(tmp_path / "tasks.jsonl")).load()
+    assert isinstance(error, RowError)
+    assert "row 1" in str(error)
 
 
 def test_jsonl_missing_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CallwrightError, match=f"data file not found: {tmp_path}/rows.jsonl"):
         Jsonl("rows.jsonl").load()
+
+
+def test_jsonl_task_passes_over_what_is_not_its_own():
+    fields = {**ROW, "completion": "x"}
+    assert Jsonl.task(fields, "f", 3, "f-3") == Jsonl.task(ROW, "f", 3, "f-3")
+    with pytest.raises(RowError, match="f, row 3, field 'tools'"):
+        Jsonl.task({"question": "q"}, "f", 3, "f-3")
 
 
 def test_are_sources():
