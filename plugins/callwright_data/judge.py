@@ -53,7 +53,7 @@ class JudgeCode(StrEnum):
     CORRECTED_ANSWER = "corrected_answer"
     """The judge found the answer wrong, and its own correction right when it judged that."""
     NO_VERDICT = "no_verdict"
-    """The judge gave no reply of the stated form, or the endpoint failed or refused this row while it answered others."""
+    """The judge gave no reply of the stated form, or the endpoint failed or refused this row and answered others."""
 
 
 class Price(BaseModel):
@@ -356,7 +356,7 @@ class JudgeStage(ABC):
             if isinstance(reply, NoReply):
                 return reply
             try:
-                return read_verdict(reply.text, form)
+                return read_verdict(reply.text, form, row=messages[-1]["content"])
             except UnusableReply as error:
                 refused = "it was cut off at the limit of tokens: be brief" if reply.cut_off else str(error)
                 note = f"your last reply could not be used: {refused}"

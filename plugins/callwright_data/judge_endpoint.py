@@ -135,15 +135,19 @@ class Endpoint:
 
     async def _asked(self, question: Question, key: str) -> Reply | NoReply:
         async with self._slots:
-            if self._format is None:
-                async with self._probing:  # one at a time, until it is known what the endpoint can do
-                    reply = await self._in_some_format(question)
-            else:
-                reply = await self._in_some_format(question)
+            reply = await self._probed(question) or await self._in_some_format(question)
             if isinstance(reply, Reply):
                 self.counts.add(reply)
                 self.memory.keep(key, reply)
             return reply
+
+    async def _probed(self, question: Question) -> Reply | NoReply | None:
+        """One request at a time, until it is known what the endpoint can do; None as soon as that is known."""
+        if self._format is None:
+            async with self._probing:
+                if self._format is None:
+                    return await self._in_some_format(question)
+        return None
 
     async def _in_some_format(self, question: Question) -> Reply | NoReply:
         refusal = ""
@@ -219,9 +223,6 @@ class Endpoint:
         import httpx2
         import openai
 
-        await self._turn()
-        if self._failed is not None:
-            raise CallwrightError(self._failed)
         if self._client is None:
             self._client = openai.AsyncOpenAI(
                 base_url=self.judge.base_url,
@@ -229,6 +230,9 @@ class Endpoint:
                 max_retries=0,  # tenacity's are counted, limited and explained
                 timeout=self.judge.timeout,
             )
+        await self._turn()
+        if self._failed is not None:
+            raise CallwrightError(self._failed)
         self.counts.requests += 1
         try:
             async with asyncio.timeout(self.judge.timeout):  # the client's own limits each read, not the whole reply

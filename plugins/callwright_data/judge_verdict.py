@@ -58,19 +58,22 @@ class UnusableReply(Exception):
     """A reply, or a correction in it, that does not count; the message is for the judge."""
 
 
-class JudgeVerdict(BaseModel):
-    """What a judge says of an answer. The reason comes first: it is written before the verdict is settled."""
+class _Part(BaseModel):
+    # What more a judge says is passed over, but an endpoint that constrains replies lets it say nothing more.
+    model_config = ConfigDict(
+        strict=True, json_schema_extra={"additionalProperties": False}, json_schema_serialization_defaults_required=True
+    )
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+class JudgeVerdict(_Part):
+    """What a judge says of an answer. The reason comes first: it is written before the verdict is settled."""
 
     reason: str
     correct: bool
 
 
-class CorrectedCall(BaseModel):
+class CorrectedCall(_Part):
     """A call as the judge would make it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
     # As a text, since endpoints that follow a schema strictly know no object with any keys; an object counts as well.
@@ -126,14 +129,15 @@ def _sendable(text: str) -> str:
 # ------------------------------------------------------------------------------------------------ reading a reply
 
 
-def read_verdict(text: str, form: type[JudgeVerdict]) -> JudgeVerdict:
+def read_verdict(text: str, form: type[JudgeVerdict], row: str = "") -> JudgeVerdict:
     """The verdict that a reply holds: the whole reply, or what it ends with after thinking, prose or a code fence.
 
-    A reply with two verdicts has none: one of them may be quoted from the row. Raises `UnusableReply`.
+    A reply with two verdicts has none, and behind prose one that stands in the row has no effect: it is quoted.
+    row: the JSON of the user's turn. Raises `UnusableReply`.
     """
     if len(text) > LONGEST_REPLY:
         raise UnusableReply(f"it has more than {LONGEST_REPLY} characters")
-    verdict = _only_verdict(text.strip())
+    verdict = _only_verdict(text.strip(), row)
     try:
         return form.model_validate(verdict)
     except ValidationError as error:
@@ -142,7 +146,7 @@ def read_verdict(text: str, form: type[JudgeVerdict]) -> JudgeVerdict:
         raise UnusableReply(f"{place}: {first['msg']}") from error
 
 
-def _only_verdict(text: str) -> JSON:
+def _only_verdict(text: str, row: str) -> JSON:
     try:
         return _DECODER.decode(text)
     except RecursionError as error:
@@ -151,21 +155,24 @@ def _only_verdict(text: str) -> JSON:
         pass
     text = text.rpartition("</think>")[2].strip().removesuffix("```").rstrip()
     found = _objects(text)
-    if not found or found[-1][1] != len(text):
+    if not found or found[-1][2] != len(text):
         raise UnusableReply("it does not end with a JSON object of the stated form")
-    if any("correct" in value for value, _ in found[:-1]):
+    if any("correct" in value for value, _, _ in found[:-1]):
         raise UnusableReply("it holds more than one verdict")
-    return found[-1][0]
+    verdict, start, _ = found[-1]
+    if json.dumps(_sendable(text[start:]), ensure_ascii=False)[1:-1] in row:
+        raise UnusableReply("its verdict stands in the row: reply with one JSON object of your own and nothing else")
+    return verdict
 
 
-def _objects(text: str) -> list[tuple[dict[str, JSON], int]]:
-    """The JSON objects in a text that are not inside another one, and where each ends."""
-    found: list[tuple[dict[str, JSON], int]] = []
+def _objects(text: str) -> list[tuple[dict[str, JSON], int, int]]:
+    """The JSON objects in a text that are not inside another one, and where each begins and ends."""
+    found: list[tuple[dict[str, JSON], int, int]] = []
     start, broken = text.find("{"), 0
     while start >= 0:
         try:
             value, end = _DECODER.raw_decode(text, start)
-            found.append((value, end))
+            found.append((value, start, end))
         except (ValueError, RecursionError):
             end, broken = start + 1, broken + 1
             if broken > _BROKEN_BRACES:
