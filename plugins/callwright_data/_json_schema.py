@@ -6,6 +6,7 @@ import ast
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from callwright import Tool
 from callwright.types import JSON
@@ -29,7 +30,7 @@ _OTHER_NAMES = {
     **{"Callable": "string", "callable": "string"},
 }
 _ANY = ("any", "Any", "")
-_OPTIONAL = re.compile(r"\s*[,(]\s*(?:optional|default)\b.*\Z", re.IGNORECASE | re.DOTALL)
+_OPTIONAL = re.compile(r"\s*[,(]\s*(?:optional|default)\b(?!\[).*\Z", re.IGNORECASE | re.DOTALL)
 _NUMBER, _COUNT = "a number", "a whole number, at least 0"
 _PLAIN = {
     **dict.fromkeys(("description", "title", "format", "pattern", "$ref", "$id", "$comment"), "a text"),
@@ -180,10 +181,12 @@ def _type(kind: JSON, place: str) -> dict[str, JSON]:
         raise NoSchema(place, str(error)) from None
 
 
+@lru_cache(maxsize=4096)
 def python_type(text: str) -> dict[str, JSON]:
     """A type in Python's notation, such as `Dict[str, List[int]]`, as JSON Schema. Raises ValueError for others.
 
     What follows a type, as in `int, optional`, is passed over. A `Callable` is a text, since JSON has no functions.
+    The result is shared: it is not to be changed.
     """
     node = parse_expression(_OPTIONAL.sub("", text).strip() or "Any")
     try:

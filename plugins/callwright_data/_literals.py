@@ -10,7 +10,24 @@ from typing import Any
 from callwright.types import JSON
 from callwright_dialects.python_syntax import parse_expression
 
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no finite number")
+
+
+def _finite(written: str) -> float:
+    number = float(written)
+    return number if math.isfinite(number) else _refuse(written)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, strict=False)
 _JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+def strict_json(text: str) -> JSON:
+    """The value of JSON; ValueError for all else, also for NaN and infinite numbers, which Python's decoder takes.
+    Strings may hold line breaks, as some rows' do."""
+    return _DECODER.decode(text)
 
 
 def literal(text: str) -> JSON:
@@ -20,7 +37,7 @@ def literal(text: str) -> JSON:
     everything else, NaN and infinite numbers included.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, strict=False)  # strict: strings may hold line breaks
+        return strict_json(text)
     except (ValueError, RecursionError):
         pass
     node = parse_expression(text.strip())
@@ -30,10 +47,6 @@ def literal(text: str) -> JSON:
     except (ValueError, RecursionError):
         pass
     raise ValueError(f"neither JSON nor a Python literal: {text[:80]!r}")
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def node_value(node: ast.expr) -> JSON:

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,18 +75,25 @@ def without_padding(value: Any) -> JSON:
 
 
 class _Decoder(json.JSONDecoder):
-    """Python's decoder; it notes whether a value held NaN or Infinity, which JSON has not (RFC 8259)."""
+    """Python's decoder; it notes whether a value held NaN or Infinity, which JSON has not (RFC 8259), or a number too
+    large for a float."""
 
     def __init__(self) -> None:
         self.constant: str | None = None
-        super().__init__(parse_constant=self._note)
+        super().__init__(parse_constant=self._note, parse_float=self._float)
 
     def _note(self, name: str) -> None:
         self.constant = name
 
+    def _float(self, written: str) -> float:
+        number = float(written)
+        if math.isinf(number):
+            self.constant = written[:40]
+        return number
+
     def problem(self) -> str | None:
         constant, self.constant = self.constant, None
-        return None if constant is None else f"not JSON: {constant} is no JSON number"
+        return None if constant is None else f"not JSON: {constant} is no finite number"
 
 
 def _json(path: Path) -> Iterator[NumberedRow]:
@@ -163,7 +171,8 @@ class _Array:
         while True:
             try:
                 value, end = decoder.raw_decode(self.text, self.position)
-                if end < len(self.text) or self.ended:  # a number may go on in what is not read yet
+                cut = isinstance(value, int | float) and end >= len(self.text) - _MARGIN  # 0.5 read as far as "0."
+                if self.ended or not cut:
                     self.position = end
                     return value
             except json.JSONDecodeError as error:

@@ -13,6 +13,7 @@ from callwright import Answer, CallwrightError, ExpectedCall, RowError, Task, To
 from callwright.types import JSON
 
 from callwright_data._json_schema import NoSchema, tool
+from callwright_data._literals import strict_json
 from callwright_data._row_files import WHOLE, NumberedRow, read_rows, sha256, stem
 
 
@@ -55,7 +56,7 @@ class Row:
         assert isinstance(value, list)
         return value
 
-    def parsed(self, value: JSON, name: str, read: Callable[[str], JSON] = json.loads) -> JSON:
+    def parsed(self, value: JSON, name: str, read: Callable[[str], JSON] = strict_json) -> JSON:
         """The value of a text that holds JSON; anything but a text is its own value."""
         if not isinstance(value, str):
             return value
@@ -82,7 +83,7 @@ class Row:
             self.fail(where, f"{_named(described)}{error}")
 
     def call(
-        self, described: JSON, place: str, read: Callable[[str], JSON] = json.loads
+        self, described: JSON, place: str, read: Callable[[str], JSON] = strict_json
     ) -> tuple[str, Mapping[str, JSON]]:
         """Name and arguments of `{"name", "arguments"}`; the arguments may be an object written into a text, and be
         missing. read: what reads that text."""

@@ -213,7 +213,7 @@ def call(**arguments):
         ("{", "(whole row)", "not JSON"),
         pytest.param("[" * 100_000, "(whole row)", "not JSON", id="deep"),
         ("[]", "(whole row)", "a JSON object"),
-        ('{"question": NaN}', "(whole row)", "NaN is no JSON"),
+        ('{"question": NaN}', "(whole row)", "NaN is no finite number"),
         ({**ROW, "tool": []}, "tool", "unknown field"),
         ({**ROW, "id": 5}, "id", "a text"),
         ({**ROW, "meta": []}, "meta", "an object"),
