@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
 import json
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +16,7 @@ from callwright.compare.runner import write
 from callwright.compare.statistics import RESAMPLES
 from callwright.compare.summary import HEADINGS, Summary, cells, print_summary, summarise, to_csv, to_json
 from callwright.display import safe, scoring_progress, shortened
+from callwright.html_page import document, table, text
 from callwright.types import JSON
 
 STYLE = """
@@ -62,48 +61,25 @@ def page(
     figures: Sequence[Drawn],
     empty: Sequence[str],
 ) -> str:
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
     title = f"Comparison: {len(summary.rows)} arms"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{_text(title)}</h1>",
+    parts: list[str] = [
         _remarks(summary.remarks),
         _main_table(summary),
         *map(_figure, figures),
-        f'<p class="small">Nothing to draw for: {_text(", ".join(empty))}.</p>' if empty else "",
+        f'<p class="small">Nothing to draw for: {text(", ".join(empty))}.</p>' if empty else "",
         "<h2>What differs from the baseline</h2>",
         _changes(comparison),
         "<h2>Runs</h2>",
         _runs(found),
-        "</body></html>",
     ]
-    return "\n".join(part for part in parts if part) + "\n"
-
-
-def _text(text: str) -> str:
-    return html.escape(safe(text))
+    return document(title, STYLE, parts, images=True)
 
 
 def _remarks(remarks: Sequence[str]) -> str:
     if not remarks:
         return ""
-    items = "".join(f"<li>{_text(remark)}</li>" for remark in remarks)
+    items = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
     return f'<div class="remarks"><p><strong>Read this first</strong></p><ul>{items}</ul></div>'
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", bold: int | None = None) -> str:
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in headings)
-    body = "".join(
-        f"<tr{' class=baseline' if number == bold else ''}>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>"
-        for number, row in enumerate(rows)
-    )
-    classes = f' class="{kind}"' if kind else ""
-    return f'<div class="wide"><table{classes}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _main_table(summary: Summary) -> str:
@@ -115,14 +91,14 @@ def _main_table(summary: Summary) -> str:
         f" is in points, the arm minus the baseline at the same seeds, so on the same rows. {how}Entropy (nats per"
         f" token; ratio: to the baseline's) and tokens of a completion are means of the last {LAST_STEPS} steps."
     )
-    return _table(HEADINGS, [cells(row) for row in summary.rows], bold=bold) + f'<p class="small">{_text(note)}</p>'
+    return table(HEADINGS, [cells(row) for row in summary.rows], bold=bold) + f'<p class="small">{text(note)}</p>'
 
 
 def _figure(figure: Drawn) -> str:
     image = base64.b64encode(figure.png).decode()
     return (
-        f'<figure><img alt="{_text(figure.title)} by arm, against steps and against training time"'
-        f' src="data:image/png;base64,{image}"><figcaption>{_text(figure.caption)}</figcaption></figure>'
+        f'<figure><img alt="{text(figure.title)} by arm, against steps and against training time"'
+        f' src="data:image/png;base64,{image}"><figcaption>{text(figure.caption)}</figcaption></figure>'
     )
 
 
@@ -132,7 +108,7 @@ def _changes(comparison: Comparison) -> str:
         for name, places in changed_settings(comparison).items()
         for place, (old, new) in places.items()
     ]
-    return _table(("arm", "setting", "baseline", "arm's"), rows, "words") if rows else "<p>No setting does.</p>"
+    return table(("arm", "setting", "baseline", "arm's"), rows, "words") if rows else "<p>No setting does.</p>"
 
 
 def _value(value: JSON) -> str:
@@ -148,4 +124,4 @@ def _runs(found: Mapping[str, Mapping[int, Reading]]) -> str:
             rows.append(
                 (arm, str(seed), f"{len(run.steps)}/{run.planned_steps}", before, after, minutes, str(run.folder))
             )
-    return _table(("arm", "seed", "steps", "before", "after", "minutes", "folder"), rows)
+    return table(("arm", "seed", "steps", "before", "after", "minutes", "folder"), rows)
