@@ -17,7 +17,7 @@ from callwright.recipe import Recipe
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1c20; --soft: #575b63; --line: #d9dce2; --back: #fff; --panel: #f5f6f8;
-  --kept: #4a7fb5; --gone: #c4532f; --mended: #23855a; --old: #fbdcd2; --new: #d3f0e0; }
+  --kept: #3a6ea5; --gone: #c4532f; --mended: #23855a; --old: #fbdcd2; --new: #d3f0e0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e7e8ec; --soft: #a9adb6; --line: #3a3e47; --back: #16181c;
   --panel: #1f2228; --kept: #6fa3d8; --gone: #e57a55; --mended: #4fc08d; --old: #5c2a1b; --new: #174a33; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 64rem;
