@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 from collections import Counter
@@ -15,8 +14,13 @@ from callwright import CallwrightError, Dialect, Dropped, ExpectedCall, Task
 from callwright.stages import StageContext
 from callwright.types import JSON
 
+from callwright_data._allowed_values import LEFT_OUT, choices
+from callwright_data._seeded_choice import seeded_number
+
 SHORTEST = 16
 """Rows of each kind, the shortest ones, among which the seed chooses."""
+MANY = 3
+"""Calls from which on their number makes no other kind: rows of a dozen calls are no better examples."""
 
 
 class FewShotCode(StrEnum):
@@ -33,10 +37,11 @@ class FewShot:
     and every dialect writes them as earlier turns of the chat, behind its own `examples`. All prompts then begin alike,
     and this part is encoded once.
 
-    Taken are rows with an answer whose conversation is one question: short ones, with different numbers of calls and of
-    different categories (`meta["category"]`) as far as there are any; and of these, as the seed says. A call is shown
-    with the first accepted value of every argument. Where the recipe's dialect cannot write a row, it is not taken. At
-    least one row is left. Put this behind the stages that check answers: a wrong example teaches its mistake.
+    Taken are rows with an answer whose conversation is one question: short ones, with different numbers of calls (none,
+    one, two, more) and of different categories (`meta["category"]`) as far as there are any; among these the seed
+    chooses. A call is shown with the first accepted value of every argument. Where the recipe's dialect cannot write a
+    row, it is not taken. At least one row is left. Put this behind the stages that check answers: a wrong example
+    teaches its mistake.
 
     Examples show no thinking, so that a dialect with thinking shows empty thoughts.
     """
@@ -75,11 +80,11 @@ class FewShot:
 
     def _choose(self, tasks: Sequence[Task]) -> dict[int, JSON]:
         """The examples by the number of their row."""
-        pools: dict[tuple[int, str], list[tuple[int, str, int]]] = {}
+        pools: dict[tuple[int, str], list[tuple[int, int, int]]] = {}
         for index, task in enumerate(tasks):
             if self._example(task) is not None:
                 pool = pools.setdefault(_kind(task), [])
-                heapq.heappush(pool, (-_length(task), self._lot(task), -index))
+                heapq.heappush(pool, (-_length(task), seeded_number(self.seed, task.id), -index))
                 if len(pool) > SHORTEST:
                     heapq.heappop(pool)
         waiting = {-index: (kind, lot) for kind, pool in pools.items() for _, lot, index in pool}
@@ -96,9 +101,6 @@ class FewShot:
                 categories[category] += 1
         return chosen
 
-    def _lot(self, task: Task) -> str:
-        return hashlib.sha256(f"{self.seed}:{task.id!r}".encode()).hexdigest()
-
     def _can_be_written(self, task: Task, example: JSON) -> bool:
         if self._dialect is None:
             return True
@@ -110,6 +112,8 @@ class FewShot:
 
     def _example(self, task: Task) -> JSON:
         """The task as a worked example; None for one that is not suited."""
+        if not all(isinstance(message, Mapping) for message in task.messages):
+            return None
         spoken = [message for message in task.messages if message.get("role") != "system"]
         if task.answer is None or len(spoken) != 1 or spoken[0].get("role") != "user":
             return None
@@ -128,8 +132,8 @@ class FewShot:
 
 
 def _kind(task: Task) -> tuple[int, str]:
-    """Number of calls, and category."""
-    return len(task.answer.calls) if task.answer else 0, json.dumps(task.meta.get("category"), default=repr)
+    """Number of calls, at most `MANY`, and category."""
+    return min(len(task.answer.calls) if task.answer else 0, MANY), json.dumps(task.meta.get("category"), default=repr)
 
 
 def _length(task: Task) -> int:
@@ -142,22 +146,15 @@ class _NoValue(Exception):
 
 
 def _arguments(call: ExpectedCall) -> dict[str, JSON]:
-    """The first accepted value of every argument that need not be left out."""
+    """The first accepted value of every argument that has one."""
     if not isinstance(call.arguments, Mapping):
         raise _NoValue
-    firsts = {name: _first(options) for name, options in call.arguments.items()}
-    return {name: _plain(value) for name, value in firsts.items() if value != ""}
+    values = {name: _first(allowed) for name, allowed in call.arguments.items()}
+    return {name: value for name, value in values.items() if value is not LEFT_OUT}
 
 
-def _first(options: JSON) -> JSON:
-    if not isinstance(options, list | tuple) or not options:
+def _first(allowed: JSON) -> JSON:
+    found = next(choices(allowed), None) if isinstance(allowed, list | tuple) else None
+    if found is None:  # null too: some formats cannot write it
         raise _NoValue
-    return options[0]
-
-
-def _plain(value: JSON) -> JSON:
-    """An accepted value as a call has it: an accepted dict holds, for each key, a list of accepted values."""
-    if isinstance(value, dict):
-        firsts = {key: _first(options) for key, options in value.items()}
-        return {key: _plain(first) for key, first in firsts.items() if first != ""}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return found
