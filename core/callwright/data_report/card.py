@@ -104,13 +104,15 @@ def _about(prepared: Prepared) -> list[str]:
 
 
 def _sources(prepared: Prepared) -> list[str]:
-    lines = ["## Source", ""]
-    for step in prepared.steps[:1]:
-        lines.append(f"- Read by: {literal(step.use)} of {literal(step.origin)}")
     unsaid = "the source does not say"
-    lines.append(f"- From: {literal(prepared.source_origin) if prepared.source_origin else unsaid}")
-    lines.append(f"- Licence: {literal(prepared.licence) if prepared.licence else unsaid}")
-    return [*lines, ""]
+    return [
+        "## Source",
+        "",
+        *(f"- Read by: {literal(step.use)} of {literal(step.origin)}" for step in prepared.steps[:1]),
+        f"- From: {literal(prepared.source_origin) if prepared.source_origin else unsaid}",
+        f"- Licence: {literal(prepared.licence) if prepared.licence else unsaid}",
+        "",
+    ]
 
 
 def _use(parts: Mapping[str, int]) -> list[str]:
