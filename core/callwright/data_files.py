@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from callwright.data import PARTS, part_of
 from callwright.files import replacing
-from callwright.prepared import CHANGES, Prepared, Step
+from callwright.prepared import CHANGES, Prepared
 from callwright.recipe import Recipe
 from callwright.rows import CHUNK, SCHEMA, texts
 from callwright.types import CallwrightError
@@ -35,7 +35,7 @@ def write_prepared(prepared: Prepared, recipe: Recipe, folder: Path) -> list[Pat
         written = [*_write_rows(prepared, folder), folder / DROPPED_FILE]
         with replacing(folder / DROPPED_FILE) as path, pq.ParquetWriter(path, CHANGES) as writer:
             for step in prepared.steps:
-                for batch in _changes(step):
+                for batch in step.change_batches():
                     writer.write_batch(batch)
         write_reports(prepared, recipe, folder)
     return [*written, folder / "data-report.html", folder / "README.md"]
@@ -62,10 +62,6 @@ def _write_rows(prepared: Prepared, folder: Path) -> list[Path]:
         if part not in writers:
             (folder / f"{part}.parquet").unlink(missing_ok=True)
     return [folder / f"{part}.parquet" for part in PARTS if part in writers]
-
-
-def _changes(step: Step) -> Iterator[pa.RecordBatch]:
-    yield from pq.ParquetFile(step.changes).iter_batches(batch_size=CHUNK)
 
 
 @contextmanager

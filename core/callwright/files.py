@@ -12,5 +12,9 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what is to become `path`: a reader sees the old file or the new one, never a part of it."""
     temporary = path.with_name(f".{path.name}.new")
-    yield temporary
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

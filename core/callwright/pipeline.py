@@ -169,6 +169,9 @@ class _Work:
             for place, config, plugin, origin in zip(places, configs, plugins, origins, strict=True)
         ]
         planned[0].name = "source"
+        for number, one in enumerate(planned):  # the record of a stage that is named twice is to be told apart
+            same = sum(other.named.use == one.named.use for other in planned[1:number])
+            one.name += f" ({same + 1})" if number and same else ""
         fingerprint = getattr(planned[0].plugin, "fingerprint", None)
         if fingerprint is not None:
             self._set_keys(planned, str(fingerprint()))

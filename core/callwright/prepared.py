@@ -73,9 +73,14 @@ class Step:
     changes: Path
     """Parquet file of `CHANGES`."""
 
+    def change_batches(self) -> Iterator[pa.RecordBatch]:
+        """The file of changes, a piece at a time."""
+        # pyarrow otherwise keeps what it has read ahead, in the end the whole file.
+        yield from pq.ParquetFile(self.changes, pre_buffer=False).iter_batches(batch_size=1000)
+
     def read_changes(self) -> Iterator[Change]:
         """In the order of the rows, a piece of the file at a time."""
-        for batch in pq.ParquetFile(self.changes).iter_batches(batch_size=1000):
+        for batch in self.change_batches():
             for values in batch.to_pylist():
                 before, after = (None if values[n] is None else json.loads(values[n]) for n in ("before", "after"))
                 yield Change(**{**values, "before": before, "after": after})

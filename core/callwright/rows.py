@@ -102,9 +102,10 @@ class Rows(Sequence[Task]):
     def table(self, start: int, stop: int) -> pa.Table:
         """The rows from `start` to before `stop`, as texts."""
         stop = min(stop, self._length)
-        if self._indices is None:
-            return self._table.slice(start, stop - start)
-        return self._table.take(pa.array(self._indices[start:stop], pa.int64()))
+        indices = range(start, stop) if self._indices is None else self._indices[start:stop]
+        if isinstance(indices, range) and indices.step == 1:
+            return self._table.slice(indices.start, len(indices))  # nothing is copied
+        return self._table.take(pa.array(indices, pa.int64()))
 
     def __len__(self) -> int:
         return self._length
@@ -126,7 +127,9 @@ class Rows(Sequence[Task]):
 
     def select(self, indices: Sequence[int]) -> Rows:
         """The rows of these numbers, from 0, in this order."""
-        if self._indices is not None:
+        if isinstance(self._indices, range) and isinstance(indices, range) and indices.step == 1:
+            indices = self._indices[indices.start : indices.stop]
+        elif self._indices is not None:
             indices = [self._indices[index] for index in indices]
         return Rows(self._table, indices)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -136,8 +137,13 @@ def run_source(source: Source, writer: StepWriter, progress: Progress) -> list[R
         writer.written.rows_in = number
         if isinstance(result, RowError):
             errors.append(result)
+            # The code is to be counted: `calls`, and not `calls[3].arguments.x`.
             writer.change(
-                Fate(UNREADABLE, code=unicode(result.field_name), explanation=str(result)), number, None, None, None
+                Fate(UNREADABLE, code=unicode(re.split(r"[.\[]", result.field_name)[0]), explanation=str(result)),
+                number,
+                None,
+                None,
+                None,
             )
             continue
         try:

@@ -92,6 +92,8 @@ def test_rows_are_a_sequence(size: int, data: st.DataObject) -> None:
     assert (len(rows), list(rows), rows.ids()) == (size, plain, [one.id for one in plain])
     piece = data.draw(st.slices(size))
     assert list(rows[piece]) == plain[piece]
+    inner = data.draw(st.slices(len(plain[piece])))
+    assert list(rows[piece][inner]) == plain[piece][inner]
     chosen = data.draw(st.lists(st.integers(0, size - 1), max_size=8)) if size else []
     some = rows.select(chosen)
     assert list(some) == [plain[n] for n in chosen]
