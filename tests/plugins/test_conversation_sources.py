@@ -410,7 +410,7 @@ def spoilt(draw, value):
     if isinstance(value, str) and value[:1] in ("[", "{") and draw(st.booleans()):
         try:
             return json.dumps(spoilt(draw, json.loads(value)))
-        except ValueError:
+        except (ValueError, RecursionError):
             return value[: draw(st.integers(0, len(value)))]
     if isinstance(value, str) and len(value) > 1 and draw(st.booleans()):
         at = draw(st.integers(0, len(value)))

