@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -142,13 +142,13 @@ def _edit(call: Call, tools: Sequence[Tool], found: list[Finding]) -> _Edit:
 
 def _edit_arguments(call: Call, tool: ToolCheck, edit: _Edit, found: list[Finding]) -> None:
     taken = {argument.name for argument in call.arguments if argument.name is not None}
-    parameters = list(tool.properties)
     new: list[Finding] = []
+    names = _names_of_positional(call, tool, taken)
     for number, argument in enumerate(call.arguments):
         if argument.name is None:
-            name = parameters[number] if number < len(parameters) else None
-            if name is None or name in taken or not _is_writable(name, dotted=False):
-                new.append(_positional(call, argument.value, "and there is no parameter that it could be"))
+            name: str | None = names.get(number)
+            if name is None:
+                new.append(_positional(call, argument.value, "and it is not certain which parameter it is"))
                 continue
             new.append(_positional(call, argument.value, f"it is {name}", mended=True))
             edit.keywords[number] = name
@@ -172,6 +172,18 @@ def _edit_arguments(call: Call, tool: ToolCheck, edit: _Edit, found: list[Findin
             new.append(Finding(FindingCode.MISSPELT, message, mended=True))
             edit.values[number] = repr(meant)
     found += new
+
+
+def _names_of_positional(call: Call, tool: ToolCheck, taken: Collection[str]) -> dict[int, str]:
+    """By the argument's number; empty if one of them can have none, as a positional argument cannot stand behind a
+    named one."""
+    names = dict(enumerate(tool.properties))
+    numbers = [number for number, argument in enumerate(call.arguments) if argument.name is None]
+    certain = all(
+        number in names and names[number] not in taken and _is_writable(names[number], dotted=False)
+        for number in numbers
+    )
+    return {number: names[number] for number in numbers} if certain else {}
 
 
 def _positional(call: Call, value: JSON, message: str, mended: bool = False) -> Finding:

@@ -28,7 +28,8 @@ class AstValidate:
     """Checks every answer against its tools by rule; mends what is certain, and drops the rest.
 
     An answer is right if there is a reply that satisfies it and its tools' schemas. A dropped row has the code of the
-    first finding; its message lists them all. `FindingCode` says what each code means and which can be mended:
+    first finding that cannot be mended, or of the first; its message lists them all. `FindingCode` says what each code
+    means and which can be mended:
 
     | code | what is wrong | mended |
     |---|---|---|
@@ -84,8 +85,8 @@ class AstValidate:
             if self.fix and all(finding.mended for finding in findings):
                 yield Corrected(mended, findings[0].code, "; ".join(listed))
             else:
-                faults = [finding for finding in findings if not (self.fix and finding.mended)]
-                yield Dropped(task, faults[0].code, "; ".join(listed))
+                decisive = next((finding for finding in findings if not finding.mended), findings[0])
+                yield Dropped(task, decisive.code, "; ".join(listed))
 
     def check(self, task: Task) -> tuple[Task, list[Finding]]:
         """The task with all mended that can be, and all that is wrong with it as it came."""
@@ -132,8 +133,10 @@ def _check_tools(tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], list[Findin
     found: list[Finding] = []
     kept: dict[str, Tool] = {}
     for tool in tools:
-        first = kept.setdefault(tool.name, tool)
-        if first is not tool:
+        first = kept.get(tool.name)
+        if first is None:
+            kept[tool.name] = tool
+        else:
             same = first == tool
             message = f"there are two {'equal' if same else 'different'} tools '{tool.name}'"
             found.append(Finding(FindingCode.DUPLICATE_TOOL, message, mended=same))
