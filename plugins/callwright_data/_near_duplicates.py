@@ -7,6 +7,7 @@ sqrt(J (1 - J) / permutations); the locality-sensitive index of datasketch finds
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -86,9 +87,10 @@ class Index:
     def __init__(self, sketch: Any, params: tuple[int, int]) -> None:
         from datasketch import MinHashLSH
 
-        # Its base name, which matters for Redis only, would otherwise be drawn from Python's global random numbers.
-        storage = {"type": "dict", "basename": b"near"}
-        self._lsh: Any = MinHashLSH(num_perm=len(sketch), params=params, storage_config=storage)
+        # It draws itself a name, which only Redis needs, from the random numbers that are everybody's.
+        state = random.getstate()
+        self._lsh: Any = MinHashLSH(num_perm=len(sketch), params=params)
+        random.setstate(state)
         self._sketch: Any = sketch.copy()
 
     def add(self, row: int, signature: NDArray[np.unsignedinteger[Any]]) -> None:

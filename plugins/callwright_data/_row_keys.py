@@ -39,13 +39,13 @@ def _said(message: JSON, task: Task) -> str:
 def _text(content: JSON, task: Task) -> str:
     if content is None:
         return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return " ".join(_text(part, task) for part in content)
-    if isinstance(content, Mapping) and isinstance(content.get("text"), str):
-        return str(content["text"])
-    return _json(content, task)
+    return " ".join(_part(part, task) for part in (content if isinstance(content, list) else [content]))
+
+
+def _part(part: JSON, task: Task) -> str:
+    if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+        part = part["text"]
+    return part if isinstance(part, str) else _json(part, task)
 
 
 def words(text: str) -> list[str]:

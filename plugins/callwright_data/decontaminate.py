@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
 from callwright import CallwrightError, Dropped, RowError, StageContext, Task
 from callwright.types import JSON
@@ -53,8 +53,6 @@ class Decontaminate:
     same_tools: bool = False
     """Drop rows whose tools have the names, and the names of parameters, of a benchmark row's tools: neither fewer nor
     more. For a benchmark that asks about tools that were never trained on."""
-    row_by_row: ClassVar[bool] = True
-    reads: ClassVar[tuple[str, ...]] = ()
     _benchmark: _Benchmark = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,23 +67,29 @@ class Decontaminate:
                 raise ValueError(f"against: a source is a mapping with `use` and its options, not {source}")
         self._benchmark = _Benchmark(self.ngram, self.shortest, self.threshold, self.near_ngram)
 
+    def fingerprint(self) -> str:
+        """Those of the benchmarks: other rows in them may drop other rows here."""
+        sources = (_source(str(source["use"]), _options(source)) for source in self.against)
+        return " ".join(str(getattr(source, "fingerprint", str)()) for source in sources)
+
     def prepare(self, context: StageContext) -> None:
         """Reads the benchmarks. Raises CallwrightError for one that cannot be read, or if they have no rows at all."""
         self._read(context.load, context.note)
 
     def apply(self, tasks: Sequence[Task]) -> Iterator[Task | Dropped]:
         """Kept as they are, or dropped with a `ContaminationCode`. Reads the benchmarks if `prepare` did not."""
-        if not self._benchmark.complete:
-            self._read(_load, lambda line: None)
+        self._read(_load, lambda line: None)
         for task in tasks:
             found = self._found(task)
             yield task if found is None else Dropped(task, *found)
 
     def _read(self, load: Load, note: Callable[[str], None]) -> None:
+        if self._benchmark.complete:
+            return
         for source in self.against:
             use = str(source["use"])
             unreadable = 0
-            for row in load(use, {name: value for name, value in source.items() if name != "use"}):
+            for row in load(use, _options(source)):
                 if isinstance(row, RowError):
                     unreadable += 1
                 else:
@@ -110,9 +114,18 @@ class Decontaminate:
 
 
 def _load(use: str, options: dict[str, Any]) -> Iterable[Task | RowError]:
+    found: Iterable[Task | RowError] = _source(use, options).load()
+    return found
+
+
+def _source(use: str, options: dict[str, Any]) -> Any:
     from callwright.plugins import build_component, find
 
-    return build_component(find("source", use)[0], options, f"source {use}").load()
+    return build_component(find("source", use)[0], options, f"source {use}")
+
+
+def _options(source: dict[str, JSON]) -> dict[str, Any]:
+    return {name: value for name, value in source.items() if name != "use"}
 
 
 class _Benchmark:

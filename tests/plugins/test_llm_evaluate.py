@@ -328,11 +328,11 @@ def test_the_final_check_corrects_nothing():
     assert "corrected_calls" not in json.dumps(server.bodies)
 
 
-def test_rows_without_an_answer_are_kept_unasked():
+def test_rows_without_an_answer_are_kept_unasked(tmp_path):
     rows = [Task("a", ()), Task("b", ({"role": "user", "content": "?"},), (WEATHER,))]
     notes = []
     with serving(lambda row, body, number: WRONG) as server:
-        found = list(stage(server, folder=Path("unused"), notes=notes).apply(rows[:0]))
+        found = list(stage(server, folder=tmp_path, notes=notes).apply(rows[:0]))
         assert found == []
         found = run(server, rows)
     assert [a is b for a, b in zip(found, rows, strict=True)] == [True, True]
