@@ -243,17 +243,26 @@ def mistakes(result: Task | Dropped | Corrected, task: Task, code: str | None, c
     return []
 
 
+def anonymous_kib() -> int:
+    """Memory that this process holds now and that no file backs; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+
+
 def measure(count: int, seed: int, fix: bool) -> Row:
     stage = AstValidate(fix=fix)
     planted: Counter[str] = Counter()
     wrong: list[str] = []
     cpu = wall = 0.0
+    anonymous = 0
     rows = planted_rows(count, seed)
     while piece := [row for _, row in zip(range(PIECE), rows, strict=False)]:
         tasks = [task for task, _, _ in piece]
         started = time.process_time(), time.perf_counter()
         results = list(stage.apply(tasks))
         cpu, wall = cpu + time.process_time() - started[0], wall + time.perf_counter() - started[1]
+        anonymous = max(anonymous, anonymous_kib())
         for (task, code, clean), result in zip(piece, results, strict=True):
             planted[code or "nothing"] += 1
             wrong += mistakes(result, task, code, clean, fix)
@@ -267,6 +276,7 @@ def measure(count: int, seed: int, fix: bool) -> Row:
         "cpu_seconds": round(cpu, 2),
         "wall_seconds": round(wall, 2),
         "peak_mib": round(peak),
+        "peak_anonymous_mib": round(anonymous / 1024),
         "planted": dict(sorted(planted.items())),
     }
 

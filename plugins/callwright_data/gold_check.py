@@ -16,7 +16,7 @@ from callwright.scoring import Named, Scorer
 from callwright.stages import StageContext
 from callwright.types import JSON, Dropped, Span
 
-from callwright_data._allowed_values import LEFT_OUT, choices
+from callwright_data._allowed_values import LEFT_OUT, choices, may_be_left_out
 
 _BATCH = 256
 """Rows that are scored together."""
@@ -48,10 +48,12 @@ class GoldCheck:
     it has a place for it; and every reward with a weight scores it. Full marks are the upper end of the reward's
     `range`, 1 without one. If a reward gives less, other allowed values are tried, first those of the argument that
     the reward complains of. The row is dropped with the code of the reward's first complaint about the first reply. A
-    reward that abstains does not matter, unless no reward of the others tells the answer from its opposite (no call
-    where there should be one, a call where there should be none): then nobody judges the row's calls.
+    reward that abstains does not matter, unless no reward of the others tells the answer from a wrong one that calls
+    the same functions (every call twice; a call where there should be none): then nobody judges the row's calls, and
+    its code is `not_applicable`.
 
-    Rewards that look at a completion's tokens fail here, as there are none; name them in `leave_out`.
+    Rewards that look at a completion's tokens fail here, as there are none; name them in `leave_out`. A reward that
+    fails drops its row with the code `reward_failed`, and ends the stage where the recipe says `on_failure: stop`.
     """
 
     keep_unanswered: bool = False
@@ -81,7 +83,8 @@ class GoldCheck:
             raise CallwrightError("gold_check: leave_out names every reward that has a weight; leave one to be asked")
 
     def apply(self, tasks: Sequence[Task]) -> Iterator[Task | Dropped]:
-        """For every task: itself, or why it is dropped. Raises CallwrightError before `prepare`."""
+        """For every task: itself, or why it is dropped. Raises CallwrightError before `prepare`, and where a reward
+        with `on_failure: stop` fails."""
         if self._dialect is None:
             raise CallwrightError("gold_check needs a recipe's dialect and rewards: call `prepare` first")
         judge = _Judge(self._dialect, self._rewards)
@@ -140,15 +143,6 @@ class _Writer:
     def _thinking_reply(self, calls: _Calls, thinking: str) -> Parse:
         return self.dialect.parse(self.dialect.render(calls, thinking=thinking))  # type: ignore[call-arg] # see thinks
 
-    def opposite(self, task: Task) -> Parse:
-        """No call for an answer with calls, and some call for one without."""
-        if task.answer is None or task.answer.calls:
-            return self.write([])
-        try:
-            return self.write([_call(tool.name, {}) for tool in task.tools[:1]] or [_call("function", {})])
-        except Exception:  # a name that the dialect cannot write
-            return self.write([_call("function", {})])
-
 
 def _thinking(calls: _Calls) -> str:
     """Names every argument's value, which some rewards look for."""
@@ -162,6 +156,14 @@ def _call(name: str, arguments: dict[str, JSON]) -> Call:
     return Call(name, tuple(Argument(n, v, _NOWHERE, _NOWHERE) for n, v in arguments.items()), _NOWHERE, _NOWHERE)
 
 
+def _values(allowed: Sequence[JSON]) -> Iterator[JSON]:
+    """What is tried for an argument, in order. Last the "" that says that it may be left out, as a text: BFCL's rules
+    take it for one, and a key of a required parameter may hold nothing else."""
+    yield from itertools.islice(choices(allowed), _MAX_VALUES)
+    if may_be_left_out(allowed):
+        yield ""
+
+
 class _Search:
     """The replies that one answer allows, one after the other. The first is written at once; raises if it cannot be."""
 
@@ -169,7 +171,7 @@ class _Search:
         self.task, self.writer = task, writer
         self.names = [call.name for call in answer.calls]
         self.values: dict[tuple[int, str], list[JSON]] = {
-            (number, name): list(itertools.islice(choices(allowed), _MAX_VALUES)) or [LEFT_OUT]
+            (number, name): list(_values(allowed)) or [LEFT_OUT]
             for number, call in enumerate(answer.calls)
             for name, allowed in call.arguments.items()
         }
@@ -204,6 +206,14 @@ class _Search:
                 else:
                     return True
         return False
+
+    def opposite(self) -> Parse:
+        """A wrong reply that calls the same functions: every call twice, or some call where there should be none."""
+        calls = self.calls() * 2 or [_call(tool.name, {}) for tool in self.task.tools[:1]]
+        try:
+            return self.writer.write(calls or [_call("function", {})])
+        except Exception:  # the name of a tool that the dialect cannot write
+            return self.writer.write([_call("function", {})])
 
     def _blamed(self, spans: Sequence[Span]) -> Iterator[tuple[int, str]]:
         for number, call in enumerate(self.reply.calls):
@@ -246,7 +256,7 @@ class _Judge:
 
     def _unjudged(self, rows: Sequence[tuple[int, _Search, dict[str, Verdict]]]) -> Iterator[tuple[int, _Complaint]]:
         """Of rows of which a reward abstained: those of which no other one tells the answer from its opposite."""
-        opposites = [self.writer.opposite(search.task) for _, search, _ in rows]
+        opposites = [search.opposite() for _, search, _ in rows]
         verdicts = self._score([search.task for _, search, _ in rows], opposites)
         for (number, _, given), other in zip(rows, verdicts, strict=True):
             if not any(v.score is not None and other[name].score != v.score for name, v in given.items()):
@@ -263,6 +273,8 @@ class _Judge:
         texts = [reply.text for reply in replies]
         rollouts = LightRollouts(step=0, tasks=tasks, texts=texts, parses=replies, arrays=arrays)
         verdicts, _ = self.scorer.score(rollouts)
+        if self.scorer.stop_reason is not None:
+            raise CallwrightError(f"gold_check: {self.scorer.stop_reason}")
         return [{r.name: verdicts[r.name][row] for r in self.rewards} for row in range(len(tasks))]
 
     def _complaint(self, given: dict[str, Verdict], reply: Parse) -> _Complaint | None:
@@ -275,7 +287,7 @@ class _Judge:
             reasons = [reason for reason in verdict.reasons if reason.code != ReasonCode.CORRECT]
             code = str(reasons[0].code) if reasons else GoldCode.NOT_FULL_MARKS
             why = reasons[0].message if reasons else "no reason"
-            text = f"{name} gives {verdict.score:g} of {self.full[name]:g} for {_shown(reply.text)}: {why}"
+            text = f"{name} gives {verdict.score:g} of {self.full[name]:g}: {why}; the reply: {_shown(reply.text)}"
             return _Complaint(code, text, tuple(reason.span for reason in reasons if reason.span is not None))
         return None
 
