@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from callwright import Dropped
+from callwright.plugins import catalogue, find
+from callwright.testing import check_stage
+from callwright.testing.toys import fixed_tasks
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -30,3 +35,20 @@ def test_every_strategy_says_when_to_use_it_and_where_it_comes_from(strategies: 
         for attribute in ("formula", "source", "use_when"):
             assert len(getattr(cls, attribute, "")) > 3, f"{name} lacks {attribute}"
             assert "\n" not in getattr(cls, attribute), name
+
+
+def test_every_source_and_stage_is_in_the_page_on_data() -> None:
+    page = (DOCS / "data.md").read_text(encoding="utf-8")
+    names = [entry.name for entry in catalogue() if entry.kind in ("source", "stage")]
+    assert len(names) > 20
+    assert [name for name in names if f"\n| `{name}` | " not in page] == []
+
+
+def test_the_stage_in_the_page_on_data_keeps_the_laws(tmp_path: Path) -> None:
+    page = (DOCS / "data.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(# short_questions\.py\n.*?)```", page, re.DOTALL)
+    (tmp_path / "short_questions.py").write_text(code, encoding="utf-8")
+    stage_class, _ = find("stage", f"{tmp_path / 'short_questions.py'}:ShortQuestions")
+    check_stage(stage_class(limit=500))
+    results = list(stage_class(limit=3).apply(fixed_tasks()))
+    assert {type(result) for result in results} == {Dropped}
