@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import marshal
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +63,29 @@ _CODES = {
 }
 
 
+_KEPT: OrderedDict[bytes, Any] = OrderedDict()
+_MAX_KEPT = 4096
+
+
+def _validator(schema: dict[str, JSON]) -> Any:
+    """Made once for each content: checking a schema takes a millisecond, and the tasks of a data set share theirs."""
+    try:
+        key = marshal.dumps(schema, 2)  # version 2 depends on nothing but the content
+    except ValueError:  # nested too deeply, or no JSON
+        key = None
+    if key is not None:
+        if key in _KEPT:
+            return _KEPT[key]
+        schema = marshal.loads(key)  # a copy: what is kept must not change with somebody's tool
+    _Validator.check_schema(schema)
+    validator = _Validator(schema, registry=referencing.Registry())  # no schema is fetched from anywhere
+    if key is not None:
+        _KEPT[key] = validator
+        if len(_KEPT) > _MAX_KEPT:
+            _KEPT.popitem(last=False)
+    return validator
+
+
 class ToolSchema:
     """A tool's parameters, ready to check calls. Raises `SchemaError` for a schema that is none."""
 
@@ -68,10 +93,9 @@ class ToolSchema:
         self.tool = tool
         schema = dict(tool.parameters)
         try:
-            _Validator.check_schema(schema)
+            self.validator = _validator(schema)
         except jsonschema.SchemaError as error:
             raise SchemaError(f"the schema of the tool '{tool.name}' is invalid: {error.message}") from error
-        self.validator: Any = _Validator(schema, registry=referencing.Registry())  # no schema is fetched from anywhere
         self.properties: Mapping[str, JSON] = schema.get("properties", {})
         self.closed = (
             "properties" in schema
