@@ -43,8 +43,8 @@ class Decontaminate:
     ngram: int = 13
     """Consecutive words that give a question away."""
     shortest: int = 5
-    """Words. A benchmark's question with fewer ("what time is it") is no trace where it stands in another text: it
-    counts only where it is the whole question."""
+    """Words, at least 2. A benchmark's question with fewer ("what time is it") is no trace where it stands in another
+    text: it counts only where it is the whole question."""
     threshold: float | None = 0.8
     """Jaccard similarity, above 0, at most 1, from which on a question is a near-duplicate; null looks for none, and is
     much faster."""
@@ -57,9 +57,9 @@ class Decontaminate:
 
     def __post_init__(self) -> None:
         near.check_options(self.threshold, self.near_ngram, PERMUTATIONS, 0)
-        for name, value in (("ngram", self.ngram), ("shortest", self.shortest)):
-            if value < 1:
-                raise ValueError(f"{name} should be at least 1, but is {value}")
+        for name, value, least in (("ngram", self.ngram, 1), ("shortest", self.shortest, 2)):
+            if value < least:
+                raise ValueError(f"{name} should be at least {least}, but is {value}")
         if not self.against:
             raise ValueError("against should name at least one source, such as {use: bfcl}")
         for source in self.against:

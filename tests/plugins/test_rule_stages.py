@@ -27,7 +27,7 @@ STAGES = [
     Deduplicate(threshold=None),
     Deduplicate(threshold=0.3, ngram=1, within="anywhere", permutations=64, seed=3),
     Decontaminate(),
-    Decontaminate(against=FEW, ngram=1, shortest=1, threshold=0.1, near_ngram=1, same_tools=True),
+    Decontaminate(against=FEW, ngram=1, shortest=2, threshold=0.1, near_ngram=1, same_tools=True),
     Split(),
     Split(held_out=0.3, validation=0.3, by="question", seed=1),
     Split(by="tools"),
@@ -66,7 +66,7 @@ def very_odd_tasks():
 
 @pytest.mark.parametrize("stage", STAGES, ids=repr)
 def test_laws(stage):
-    check_stage(stage)
+    check_stage(stage, examples=3)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=repr)
@@ -114,7 +114,7 @@ def test_nothing_is_drawn_from_global_random_numbers():
         (Decontaminate, {"against": []}, "at least one source"),
         (Decontaminate, {"against": [{"path": "x"}]}, "a mapping with `use`"),
         (Decontaminate, {"ngram": 0}, "ngram should be at least 1"),
-        (Decontaminate, {"shortest": 0}, "shortest should be at least 1"),
+        (Decontaminate, {"shortest": 1}, "shortest should be at least 2"),
         (Decontaminate, {"threshold": 2.0}, "threshold should be"),
         (Split, {"held_out": 1.0}, "held_out should be"),
         (Split, {"held_out": 0.5, "validation": 0.5}, "together should be less than 1"),
