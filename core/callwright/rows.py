@@ -7,7 +7,7 @@ missing in a row with None, and refuse arguments of different types.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -27,17 +27,15 @@ CHUNK = 1000
 """Rows that are held in memory at once."""
 
 
-def to_row(task: Task) -> dict[str, str | None]:
-    """A task as the texts of its columns. A lone surrogate, which is no Unicode, becomes an escape."""
-    answer = None
-    if task.answer is not None:
-        answer = _json([{"name": call.name, "arguments": dict(call.arguments)} for call in task.answer.calls])
+def to_row(task: Task, unchanged: Task | None = None) -> dict[str, str | None]:
+    """A task as the texts of its columns, but for those whose value is the very object that `unchanged` has.
+
+    A lone surrogate, which is no Unicode, becomes an escape.
+    """
     return {
-        "id": task.id.encode(errors="backslashreplace").decode(),
-        "messages": _json(task.messages),
-        "tools": _json([tool.to_json() for tool in task.tools]),
-        "answer": answer,
-        "meta": _json(dict(task.meta)),
+        name: write(getattr(task, name))
+        for name, write in _WRITERS.items()
+        if unchanged is None or getattr(task, name) is not getattr(unchanged, name)
     }
 
 
@@ -60,6 +58,21 @@ def _json(value: object) -> str:
     except UnicodeEncodeError:
         return json.dumps(value)
     return text
+
+
+def _answer(answer: Answer | None) -> str | None:
+    if answer is None:
+        return None
+    return _json([{"name": call.name, "arguments": dict(call.arguments)} for call in answer.calls])
+
+
+_WRITERS: dict[str, Callable[[Any], str | None]] = {
+    "id": lambda value: str(value.encode(errors="backslashreplace").decode()),
+    "messages": _json,
+    "tools": lambda value: _json([tool.to_json() for tool in value]),
+    "answer": _answer,
+    "meta": lambda value: _json(dict(value)),
+}
 
 
 @lru_cache(maxsize=4096)

@@ -38,7 +38,7 @@ class Fate:
     outcome: str | None
     """None: kept, and nothing to report."""
     row: Texts | None = None
-    """The row's new columns, unless they stay as they are."""
+    """The columns that change."""
     code: str = ""
     explanation: str = ""
 
@@ -193,7 +193,7 @@ def _write_piece(table: pa.Table, fates: Sequence[Fate], writer: StepWriter) -> 
         writer.keep_table(table)
         return
     for row, fate in zip(texts(table), fates, strict=True):
-        new = row if fate.row is None else {**fate.row, "row": row["row"]}
+        new = row if fate.row is None else {**row, **fate.row}
         if fate.outcome != DROPPED:
             writer.keep(new)
         if fate.outcome is not None:
@@ -231,7 +231,7 @@ def _fate(result: object, handed: _Handed, index: int, origin: Named) -> Fate:
         raise _broken(origin, f"gives '{task.id}' where the row '{wanted}' was due: one result per row, in their order")
     if isinstance(result, Dropped):
         return Fate(DROPPED, None, unicode(result.code), result.message)
-    new = to_row(task)
+    new = to_row(task, handed.gave(index))
     if isinstance(result, Corrected):
         return Fate(CORRECTED, new, unicode(result.code), result.message)
     return Fate(None, new)
