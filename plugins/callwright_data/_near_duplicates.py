@@ -122,19 +122,19 @@ class EarlierRows:
             self._signatures[row] = signatures.of(hashes_of_row)
             compared[row] = bool(hashes_of_row)
         self._indexed = np.zeros(rows, bool)
-        self._indexed[compared] = self._shares_a_band(self._signatures[compared], signatures)
+        self._indexed[compared] = self._shares_a_band(compared, signatures)
 
-    @staticmethod
-    def _shares_a_band(signatures: NDArray[np.unsignedinteger[Any]], made_by: Signatures) -> NDArray[np.bool_]:
+    def _shares_a_band(self, compared: NDArray[np.bool_], made_by: Signatures) -> NDArray[np.bool_]:
+        """Of the rows that are compared, which share a band with another one of them."""
         import numpy as np
 
-        shares = np.zeros(len(signatures), bool)
+        shares = np.zeros(np.count_nonzero(compared), bool)
         # Any odd factors will do: equal bands give equal sums, and a chance hit costs only a needless comparison.
         factors = np.random.default_rng(0).integers(1 << 63, size=made_by.values, dtype=np.uint64) * np.uint64(2)
         factors += np.uint64(1)
         for band in range(made_by.bands):
-            values = signatures[:, band * made_by.values : (band + 1) * made_by.values]
-            _, inverse, counts = np.unique(values @ factors, return_inverse=True, return_counts=True)
+            values = self._signatures[:, band * made_by.values : (band + 1) * made_by.values]
+            _, inverse, counts = np.unique((values @ factors)[compared], return_inverse=True, return_counts=True)
             shares |= counts[inverse] > 1
         return shares
 
