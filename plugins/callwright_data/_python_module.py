@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import io
 import re
 import tokenize
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -74,8 +76,21 @@ def _parse(path: Path) -> cst.Module:
     try:
         return cst.parse_module(text)
     except cst.ParserSyntaxError as error:
-        reason = error.message.removeprefix("parser error: ").partition(": ")
-        raise CallwrightError(f"{path}, line {error.editor_line}: not Python: {reason[2] or reason[0]}") from error
+        line, reason = _mistake(text) or (error.editor_line, error.message)
+        raise CallwrightError(f"{path}, line {line}: not Python: {reason}") from error
+
+
+def _mistake(text: str) -> tuple[int | None, str] | None:
+    """(line, reason) by Python's own parser, which runs nothing either: libcst often names a line too far."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except SyntaxError as error:
+        return error.lineno, error.msg
+    except (ValueError, RecursionError, MemoryError):  # NULs; more than the parser's stack holds
+        pass
+    return None
 
 
 def too_nested(text: str) -> bool:

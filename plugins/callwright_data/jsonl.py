@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from callwright import Answer, ExpectedCall, Task, Tool
 from callwright.types import JSON, Message
 
+from callwright_data._row_files import sha256
 from callwright_data._rows import FileSource, Row, allowed
 
 _FIELDS = ("id", "question", "messages", "tools", "answer", "calls", "meta")
@@ -20,7 +22,8 @@ class Jsonl(FileSource):
 
     Fields of a row:
     - `question`, a text, or `messages`, a list of `{"role", "content"}`;
-    - `tools`: a list of `{"name", "description", "parameters"}`, the parameters as JSON Schema;
+    - `tools`: a list of `{"name", "description", "parameters"}`, the parameters as JSON Schema. It may be missing where
+      the option `tools` is given;
     - the answer, if it is known, in one of two forms. `calls`: a list of `{"name", "arguments"}` with plain values,
       each the only one that is right. `answer`: the same with, for each argument, the list of values that are right;
       "" in the list means that the argument may be left out, and a dict holds such a list for each of its keys. An
@@ -31,11 +34,26 @@ class Jsonl(FileSource):
     In Parquet, where arguments of different types cannot stand in one column, lists and objects may be JSON in texts.
     """
 
+    tools: str | None = None
+    """A Python file, relative to the working directory, whose public functions are the tools of all rows that have none
+    of their own. It is read and never run; see `callwright_data.tools_from_python`."""
+
+    def __post_init__(self) -> None:
+        self._tools: tuple[Tool, ...] | None = None
+        if self.tools is not None:
+            from callwright_data.tools_from_python import tools_from_python  # libcst, which most rows do without
+
+            self._tools = tuple(tools_from_python(Path(self.tools)))
+
     def read(self, row: Row) -> Iterator[Task]:
         for name in row.fields:
             if name not in _FIELDS:
                 row.fail(name, f"unknown field; there are {', '.join(_FIELDS)}")
-        yield own_task(row)
+        yield own_task(row, self._tools)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows' file and the tools', in hexadecimal."""
+        return sha256(Path(path) for path in (self.path, self.tools) if path is not None)
 
     @staticmethod
     def task(fields: Mapping[str, JSON], place: str, row: int, default_id: str) -> Task:
@@ -46,8 +64,11 @@ class Jsonl(FileSource):
         return own_task(Row(place, row, fields, default_id))
 
 
-def own_task(row: Row) -> Task:
-    """The task of a row in callwright's own format. Raises RowError."""
+def own_task(row: Row, default_tools: tuple[Tool, ...] | None = None) -> Task:
+    """The task of a row in callwright's own format. Raises RowError.
+
+    default_tools: for a row without tools, which otherwise is an error.
+    """
     fields = {name: row.fields[name] for name in _FIELDS if row.fields.get(name) is not None}
     identifier = fields.get("id", row.default_id)
     row.expect(identifier, str, "id", "a text")
@@ -56,8 +77,10 @@ def own_task(row: Row) -> Task:
             fields[name] = row.parsed(fields[name], name)
     meta = fields.get("meta", {})
     row.expect(meta, dict, "meta", "an object")
-    row.expect(fields.get("tools"), list, "tools", "a list of the functions on offer")
-    tools = row.tools(fields["tools"])
+    tools = default_tools
+    if tools is None or "tools" in fields:
+        row.expect(fields.get("tools"), list, "tools", "a list of the functions on offer")
+        tools = row.tools(fields["tools"])
     return Task(identifier, _messages(row, fields), tools, _answer(row, fields, tools), meta)
 
 

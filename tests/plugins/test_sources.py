@@ -8,9 +8,11 @@ import sys
 import jsonschema
 import pytest
 from callwright import Answer, CallwrightError, ExpectedCall, RowError, Source, Task, Tool
+from callwright.plugins import ComponentError, build_component
 from callwright_data._json_schema import json_schema
 from callwright_data.bfcl import CATEGORIES, OTHER_LANGUAGES, Bfcl
 from callwright_data.jsonl import Jsonl
+from callwright_data.tools_from_python import tools_from_python
 
 COUNTS = {
     "simple_python": 400,
@@ -277,6 +279,67 @@ def test_jsonl_task_passes_over_what_is_not_its_own():
     assert Jsonl.task(fields, "f", 3, "f-3") == Jsonl.task(ROW, "f", 3, "f-3")
     with pytest.raises(RowError, match="f, row 3, field 'tools'"):
         Jsonl.task({"question": "q"}, "f", 3, "f-3")
+
+
+MODULE = '''
+raise RuntimeError("it is never run")
+
+def weather(city: str, at: dict | None = None):
+    """Weather.
+
+    Args:
+        city: Where.
+    """
+
+def _helper(x): ...
+'''
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = tmp_path / "my_tools.py"
+    path.write_text(MODULE)
+    return path
+
+
+def test_jsonl_tools_of_a_python_file(tmp_path, module):
+    without = {name: value for name, value in ROW.items() if name != "tools"}
+    rows = [without, {**without, "tools": None}, {**without, "tools": [TOOL]}, {"question": "q", "tools": []}]
+    wrong = {**without, "calls": [{"name": "_helper", "arguments": {"x": 1}}]}
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, wrong]))
+    source = Jsonl(str(tmp_path / "rows.jsonl"), tools=str(module))
+    first, second, own, none, error = source.load()
+    (tool,) = tools_from_python(module)
+    assert first.tools == second.tools == (tool,)
+    assert first.tools is second.tools
+    assert first.answer == Answer((ExpectedCall("weather", {"city": ["Ulm"]}),))
+    assert own.tools == (Tool(**TOOL),)
+    assert none.tools == ()
+    assert (error.row, error.field_name) == (5, "calls[0].name")
+    assert "'_helper' is not among the row's tools" in str(error)
+
+
+def test_jsonl_fingerprint_is_of_the_tools_too(tmp_path, module):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "q"}))
+    seen = {Jsonl(str(path)).fingerprint(), Jsonl(str(path), tools=str(module)).fingerprint()}
+    module.write_text(MODULE.replace("Where", "Which town"))
+    seen.add(Jsonl(str(path), tools=str(module)).fingerprint())
+    assert len(seen) == 3
+    assert Jsonl(str(path), tools=str(module)).fingerprint() in seen
+
+
+def test_jsonl_tools_that_cannot_be_read_are_an_error_of_the_recipe(tmp_path, module):
+    """Before any row is read: `callwright check` says so."""
+    options = {"path": "rows.jsonl", "tools": str(module)}
+    assert build_component(Jsonl, options, "data.source").tools == str(module)
+    module.write_text("def weather(city: Town): ...")
+    with pytest.raises(ComponentError, match=r"parameter 'city' of weather: Town is neither defined nor imported"):
+        build_component(Jsonl, options, "data.source")
+    with pytest.raises(ComponentError, match=r"the tools' file 'my_tools\.py' cannot be read"):
+        build_component(Jsonl, {**options, "tools": "./my_tools.py"}, "data.source")
+    with pytest.raises(ComponentError, match=r"tools"):
+        build_component(Jsonl, {**options, "tools": [str(module)]}, "data.source")
 
 
 def test_are_sources():

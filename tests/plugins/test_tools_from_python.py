@@ -1,16 +1,22 @@
 """Tools out of a Python file, against transformers' `get_json_schema` and pydantic's schemas of the same file."""
 
+import ast
 import importlib.util
 import inspect
 import itertools
 import json
+import keyword
+import statistics
 import sys
 import textwrap
+from pathlib import Path
 
 import jsonschema
 import pytest
+from callwright import CallwrightError, Tool
+from callwright_data._docstrings import read_docstring
 from callwright_data.tools_from_python import tools_from_python
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from transformers.utils import get_json_schema
@@ -319,3 +325,435 @@ def test_annotations_as_pydantic_reads_them(folder, annotation):
 def test_classes_as_pydantic_reads_them(folder, source):
     head = HEAD + source
     assert meaning(parameter(folder, "Made", head)) == meaning(pydantics(folder, head, "Made")), source
+
+
+RECURSIVE = '''
+class Node(BaseModel):
+    """A part of a tree."""
+    value: int
+    children: "list[Node]" = []
+    other: Optional[Tree] = None
+
+@dataclass
+class Tree:
+    root: Node
+    level: Level = Level.HIGH
+    parent: "Tree | None" = None
+
+class Link(TypedDict):
+    to: NotRequired["Link"]
+    tree: Tree
+'''
+
+
+@pytest.mark.parametrize("name", ["Node", "Tree", "Link"])
+def test_classes_that_hold_themselves(folder, name):
+    """What is right, here and by pydantic, for values of depth three; meanings cannot be compared, they have no end."""
+    head = HEAD + RECURSIVE
+    schema = parameter(folder, name, head)
+    theirs = pydantics(folder, head, name)
+    assert schema["$defs"].keys() <= {"Node", "Tree", "Link"}
+    nodes = [{"value": 1}, {"value": "1"}, {"children": []}, 3]
+    for _ in range(2):
+        trees = [
+            {"root": node, **more} for node in nodes for more in ({}, {"level": 2}, {"level": 3}, {"parent": None})
+        ]
+        nodes += [
+            {"value": 1, "children": nodes[:3]},
+            {"value": 1, "children": nodes[:1]},
+            {"value": 2, "other": trees[0]},
+        ]
+        nodes += [{"value": 2, "other": tree} for tree in trees[4:6]]
+    links = [{"tree": tree, **more} for tree in trees for more in ({}, {"to": {}}, {"to": {"tree": trees[0]}})]
+    verdicts = set()
+    for value in [*nodes, *trees, *links]:
+        right = jsonschema.Draft202012Validator(schema).is_valid(value)
+        assert right == jsonschema.Draft202012Validator(theirs).is_valid(value), value
+        verdicts.add(right)
+    assert verdicts == {True, False}
+
+
+# ----------------------------------------------------------------------------------------------------- any file at all
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "def ",
+            "async def ",
+            "class ",
+            "f",
+            "g",
+            "A",
+            "x",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            ":",
+            ",",
+            "=",
+            "->",
+            "*",
+            "|",
+        ),
+        *("**", "/", ".", "\n", "\n    ", "    ", " ", "...", "int", "str", "None", "Literal", "Optional", "Annotated"),
+        *(
+            "'A'",
+            '"""',
+            "'",
+            "\\",
+            "#",
+            "@",
+            "if 1:",
+            "try:",
+            "else:",
+            "type ",
+            "import t",
+            "from t import *",
+            "1",
+            "-",
+        ),
+        *(
+            "TypedDict",
+            "BaseModel",
+            "Enum",
+            "dataclass",
+            "Field(ge=1)",
+            "auto()",
+            "\0",
+            "\ud800",
+            "é",
+            "\t",
+            "\r",
+            "\x0c",
+        ),
+        *(
+            "def f(x: A): ...\n",
+            "class A(Enum):\n",
+            "class A(BaseModel):\n",
+            "class A(A):\n",
+            "A = A\n",
+            "    x: A = A.x\n",
+        ),
+        *("Args:\n", "    x: y\n", ":param x: y\n", "Parameters\n-----\n", "(choices: [", "$ref", "import A as int\n"),
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=60)
+
+
+@given(st.one_of(TEXTS, TEXTS.map(lambda text: HEAD + text), st.binary(max_size=60)))
+@example("# coding: nonsense\n")
+@example("# coding: latin-1\ndef f(): 'é'")
+@example(b"# coding: latin-1\ndef f(): '\xe9'")
+@example("\ufeffdef f(): ...")
+@example("def f(x: " + "[" * 5000)
+@example("def f(x: " + "(" * 900 + "int" + ")" * 900 + "): ...")
+@example("def f(x: " + "list[" * 40 + "int" + "]" * 40 + "): ...")
+@example("def f(x: " + "|".join(["int"] * 900) + "): ...")
+@example("def f(x: '" + "|".join(["A"] * 100_000) + "'): ...")
+@example("x = " + "-" * 100_000 + "1\ndef f(): ...")
+@example("def f(x: A): ...\nclass A(A): x: A")
+@example("def f(x=" + "9" * 5000 + "): ...")
+@example("def f(x=1e999, y={[]: 1}, z=-'a', w={*()}): ...")
+@example("".join(f"A{n} = A{n + 1}\n" for n in range(3000)) + "def f(x: A0): ...")
+@example("".join(f"A{n} = tuple[A{n + 1}, A{n + 1}]\n" for n in range(40)) + "A40 = int\ndef f(x: A0): ...")
+def test_any_file_gives_tools_or_a_clear_error(folder, text):
+    try:
+        tools = read(folder, text)
+    except CallwrightError as error:
+        tools, message = [], str(error)
+    assert str(folder / "tools.py") in message if not tools else all(isinstance(tool, Tool) for tool in tools)
+
+
+def test_deep_annotations(tmp_path):
+    """Deeper than jsonschema can check, and deeper than libcst can read."""
+    path = tmp_path / "tools.py"
+    path.write_text(f"def f(x: {'list[' * 400}int{']' * 400}): ...")
+    (tool,) = tools_from_python(path)
+    schema = tool.parameters["properties"]["x"]
+    for _ in range(400):
+        assert schema["type"] == "array"
+        schema = schema["items"]
+    assert schema == {"type": "integer"}
+    path.write_text(f"def f(x: {'list[' * 600}int{']' * 600}): ...")
+    with pytest.raises(CallwrightError, match="an expression of more than 1000 nested parts"):
+        tools_from_python(path)
+
+
+@given(st.lists(PIECES | WORDS, max_size=20).map(" ".join) | st.text(max_size=40) | TEXTS)
+def test_any_docstring_can_be_read(text):
+    description, parameters = read_docstring(text)
+    assert isinstance(description, str)
+    assert all(isinstance(words, str) and words for words in parameters.values())
+
+
+def test_nothing_of_the_file_runs(folder, tmp_path):
+    written = tmp_path / "written"
+    ran = f"open({str(written)!r}, 'w').close()"
+    run = f"__import__('pathlib').Path({str(written)!r}).touch()"
+    source = f"""
+import callwright_made_up_for_this_test
+{ran}
+class Colour(__import__("enum").Enum):
+    {ran}
+    RED = "red"
+@{run}
+def f(x: "{run}" = {run}, y: Colour = {run}, *z: {run}) -> {run}:
+    {run}
+def g(x: int = {run}, y=[{run}]) -> {run}: f"{{ {run} }}"
+"""
+    (tool,) = read(folder, source, ["g"])
+    assert tool.parameters["properties"] == {"x": {"type": "integer"}, "y": {}}
+    with pytest.raises(CallwrightError, match="parameter 'x' of f"):
+        read(folder, source, ["f"])
+    assert "callwright_made_up_for_this_test" not in sys.modules
+    assert not written.exists()
+    with pytest.raises(ModuleNotFoundError):
+        imported(tmp_path, source)
+    imported(tmp_path, source.replace("import callwright_made_up_for_this_test", "").partition("class")[0])
+    assert written.exists()  # it would have
+
+
+@pytest.mark.parametrize("module", [ast, json, statistics, textwrap, importlib.util, keyword])
+def test_libraries_have_the_functions_that_python_finds(module):
+    path = Path(module.__file__)
+    found = [node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    public = [name for name in dict.fromkeys(found) if not name.startswith("_")]
+    if not public:
+        with pytest.raises(CallwrightError, match="no top-level function whose name begins with no underscore"):
+            tools_from_python(path)
+    else:
+        tools = tools_from_python(path)
+        assert [tool.name for tool in tools] == public
+        for tool in tools:
+            known = inspect.signature(getattr(module, tool.name)).parameters.values()
+            assert list(tool.parameters["properties"]) == [one.name for one in known if one.kind not in (2, 4)]
+
+
+# ------------------------------------------------------------------------------------------------------------ examples
+
+DOCSTRINGS = {
+    "google": """Find a flight.
+
+    In the evening, too.
+
+    Args:
+        start (str): Where from,
+            as a code.
+        seats (int, optional): How many. Defaults to 1.
+        *rest: Not of interest.
+
+    Returns:
+        list: Flights.
+
+    Raises:
+        OSError: No network.
+    """,
+    "numpy": """Find a flight.
+
+    In the evening, too.
+
+    Parameters
+    ----------
+    start : str
+        Where from,
+        as a code.
+    seats : int, optional
+        How many. Defaults to 1.
+
+    Returns
+    -------
+    list
+        Flights.
+    """,
+    "rest": """Find a flight.
+
+    In the evening, too.
+
+    :param str start: Where from,
+        as a code.
+    :param seats: How many. Defaults to 1.
+    :type seats: int, optional
+    :returns: Flights.
+    :raises OSError: No network.
+    """,
+}
+
+
+@pytest.mark.parametrize("style", DOCSTRINGS)
+def test_docstrings(folder, style):
+    source = f'async def flight(start, /, *rest: int, seats: int = 1, **more: str):\n    r"""{DOCSTRINGS[style]}"""\n'
+    assert read(folder, source) == [
+        Tool(
+            "flight",
+            "Find a flight.\n\nIn the evening, too.",
+            {
+                "type": "object",
+                "properties": {
+                    "start": {"description": "Where from, as a code."},
+                    "seats": {"type": "integer", "description": "How many. Defaults to 1.", "default": 1},
+                },
+                "required": ["start"],
+            },
+        )
+    ]
+
+
+def test_which_functions(folder):
+    source = """
+class Service:
+    def method(self): ...
+def second(self, x: int): ...
+def _private(cls: int): ...
+if True:
+    def conditional(): ...
+async def first():
+    def inner(): ...
+def second(cls, y: int): ...
+lambda_ = lambda: 1
+"""
+    tools = read(folder, source)
+    assert [tool.name for tool in tools] == ["second", "first"]
+    assert list(tools[0].parameters["properties"]) == ["y"]  # Python, too, has the last
+    assert tools[1].parameters == {"type": "object", "properties": {}}
+    assert [tool.name for tool in read(folder, source, ["first", "_private", "first"])] == ["first", "_private"]
+    assert [tool.name for tool in read(folder, source, "first")] == ["first"]
+    assert list(read(folder, source, ["_private"])[0].parameters["properties"]) == ["cls"]
+    assert read(folder, source, []) == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        ("Annotated[int, 'Metres']", {"type": "integer", "description": "Metres"}),
+        ("Annotated[str, Field(description='A'), 'B', Other(3), 5]", {"type": "string", "description": "B"}),
+        ("Annotated[Id, Field(ge=LIMIT)]", {"type": "integer"}),
+        ("Meters", {"type": "number", "minimum": 0}),
+        ("'dict[str, Meters]'", {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}),
+        ("Typed", {"type": "array", "items": {"type": ["integer", "null"]}}),
+        ("Version.Colour | None", None),
+        ("Flag", {"type": "integer", "enum": [1, 5, 6]}),
+        ("Name", {"description": "Words.", "type": "string", "enum": ["first", "2"]}),
+        ("datetime.date", {"type": "string", "format": "date"}),
+        ("when", {"type": "string", "format": "date-time"}),
+        ("Fallback", {"type": "string"}),
+        ("Literal[Flag.A, None]", {"type": ["integer", "null"], "enum": [1, None]}),
+    ],
+)
+def test_annotations_of_our_own_reading(folder, annotation, schema):
+    """What pydantic reads otherwise (a text in `Annotated` is a description here), or Python 3.11 does not run."""
+    head = HEAD + (
+        """
+import datetime, collections.abc as abc
+from datetime import datetime as when
+import enum as e
+LIMIT = 3
+type Meters = Annotated[float, Field(ge=0)]
+type Typed = abc.Sequence[Optional[Id]]
+class Flag(e.IntEnum):
+    A = 1
+    _ignore_ = []
+    B = 5
+    C = e.auto()
+    def method(self): ...
+class Name(str, enum.Enum):
+    '''Words.'''
+    FIRST: str = "first"
+    SECOND = 2
+try:
+    Fallback = str
+except ImportError:
+    Fallback = int
+"""
+    )
+    if schema is None:
+        with pytest.raises(CallwrightError, match=r"Version\.Colour is not a type"):
+            parameter(folder, annotation, head)
+    else:
+        assert parameter(folder, annotation, head) == schema
+
+
+def test_a_models_inheritance_and_fields(folder):
+    head = (
+        HEAD
+        + '''
+class Base(BaseModel):
+    """Words.
+
+    Attributes:
+        a: From the docstring.
+        b: Not this one.
+    """
+    model_config = {"extra": "forbid"}
+    kind: t.ClassVar[str] = "x"
+    _hidden: int = 1
+    a: int
+    b: str = Field(..., description="From the field.", pattern="^b")
+    c: Optional[Colour] = Colour.RED
+    """From below."""
+    def method(self) -> int: ...
+
+class Made(Base):
+    a: float = Field(default=0.5, gt=0, validation_alias="A")
+'''
+    )
+    assert parameter(folder, "Made", head) == {
+        "type": "object",
+        "properties": {
+            "A": {"type": "number", "exclusiveMinimum": 0, "default": 0.5},
+            "b": {"type": "string", "pattern": "^b", "description": "From the field."},
+            "c": {
+                "anyOf": [{"type": "string", "enum": ["red", "blue"]}, {"type": "null"}],
+                "description": "From below.",
+                "default": "red",
+            },
+        },
+        "required": ["b"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def f(x: Colr): ...", "parameter 'x' of f: Colr is neither defined nor imported in this file; did you mean"),
+        ("def f(x: socket.socket): ...\nimport socket", "socket.socket has no JSON Schema; write a type that JSON has"),
+        (
+            "def f(x: Plain): ...\nclass Plain: ...",
+            "the class Plain is, by this file, no Enum, TypedDict, dataclass or",
+        ),
+        ("def f(x: 3): ...", "3 is not a type"),
+        ("def f(x: list[int, str]): ...", r"list\[int, str\]: list does not take 2 type arguments"),
+        ("def f(x: 'list['): ...", r"the annotation 'list\[' is not Python"),
+        ("def f(x: A): ...\nA = 'B'\nB = A", "the type alias A is defined by itself"),
+        ("def f(x: Literal[y]): ...", r"Literal cannot hold y, only texts, numbers"),
+        ("def f(x: A): ...\nclass A(enum.Enum): ...", "the enum A has no members"),
+        ("def f(x: A): ...\nclass A(enum.Enum):\n    B = f()", r"the member A.B is f\(\), and no literal"),
+        ("def f(x: A): ...\nclass A(enum.IntEnum):\n    B = 'b'", "the member A.B is 'b', which its base refuses"),
+        ("def f(x: A): ...\nclass A(TypedDict):\n    b: Foo", "field 'b' of A: Foo is neither defined nor imported"),
+    ],
+)
+def test_annotations_without_a_schema(folder, source, message):
+    with pytest.raises(CallwrightError, match=f"tools.py: parameter 'x' of f: .*{message.removeprefix(PREFIX)}"):
+        read(folder, HEAD + source)
+
+
+PREFIX = "parameter 'x' of f: "
+
+
+def test_files_that_cannot_be_read(folder, tmp_path):
+    with pytest.raises(CallwrightError, match=r"tools.py, line 3: not Python: invalid syntax"):
+        read(folder, "def f():\n    pass\ndef g(:\n    pass\n")
+    with pytest.raises(CallwrightError, match=r"tools.py, line 5: not Python: unterminated triple-quoted"):
+        read(folder, "def f():\n    pass\n\ndef g():\n    '''words")
+    with pytest.raises(CallwrightError, match=r"tools.py, line 3: not Python: unindent does not match"):
+        read(folder, "def f():\n        pass\n   return\n")
+    with pytest.raises(CallwrightError, match=r"'wether'; did you mean 'weather'\?"):
+        read(folder, "def weather(): ...", ["wether"])
+    with pytest.raises(CallwrightError, match=r"cannot be read.*No such file"):
+        tools_from_python(tmp_path / "missing.py")
+    with pytest.raises(CallwrightError, match=r"cannot be read.*directory"):
+        tools_from_python(tmp_path)
+    with pytest.raises(CallwrightError, match="cannot be read"):
+        tools_from_python(Path("a\0b"))
