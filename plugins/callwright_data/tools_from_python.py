@@ -77,7 +77,7 @@ def _tool(module: PythonModule, function: cst.FunctionDef) -> Tool:
 
 
 def _parameters(function: cst.FunctionDef) -> list[cst.Param]:
-    """Those that a call can name."""
+    """Those that a tool has; positional-only ones too, as in transformers."""
     every = function.params
     named = [*every.posonly_params, *every.params, *every.kwonly_params]
     bound = bool(named) and named[0].name.value in ("self", "cls") and named[0].annotation is None
