@@ -43,7 +43,7 @@ class Jsonl(FileSource):
         if self.tools is not None:
             from callwright_data.tools_from_python import tools_from_python  # libcst, which most rows do without
 
-            self._tools = tuple(tools_from_python(Path(self.tools)))
+            self._tools = tuple(tools_from_python(self.tools))
 
     def read(self, row: Row) -> Iterator[Task]:
         for name in row.fields:

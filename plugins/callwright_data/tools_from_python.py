@@ -21,7 +21,7 @@ from callwright_data._schema_references import Schema, adding, closed
 _CHOICES = re.compile(r"\s*\(choices:\s*(\[.*\])\)\s*$", re.IGNORECASE)
 
 
-def tools_from_python(path: Path, names: Sequence[str] | None = None) -> list[Tool]:
+def tools_from_python(path: Path | str, names: Sequence[str] | None = None) -> list[Tool]:
     """The tools that a Python file defines: its top-level functions, with their docstrings and annotations.
 
     - Description and parameters' descriptions come from the docstring, in Google's, NumPy's or reST's style. As in
@@ -37,7 +37,7 @@ def tools_from_python(path: Path, names: Sequence[str] | None = None) -> list[To
     file's order. Raises `CallwrightError`: a file that is missing or no Python, a name that it does not define, no
     function at all, an annotation that has no JSON Schema.
     """
-    module = PythonModule(path)
+    module = PythonModule(Path(path))
     try:
         return [_tool(module, module.functions[name]) for name in _chosen(module, names)]
     except RecursionError as error:

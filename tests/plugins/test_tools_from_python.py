@@ -634,6 +634,7 @@ lambda_ = lambda: 1
     assert [tool.name for tool in read(folder, source, "first")] == ["first"]
     assert list(read(folder, source, ["_private"])[0].parameters["properties"]) == ["cls"]
     assert read(folder, source, []) == []
+    assert tools_from_python(str(folder / "tools.py")) == tools
 
 
 @pytest.mark.parametrize(
