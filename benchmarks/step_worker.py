@@ -175,6 +175,7 @@ def make_learner(setting: Setting, prompts: list[list[int]], folder: Path) -> An
     from callwright.data import Deck
     from callwright.hooks import HOOKS, Named
     from callwright.hookspecs import hookimpl
+    from callwright.plugins import Origin
     from callwright.recipe import Components
     from callwright.run import _Run  # what `callwright train` builds, and not a copy of it
     from callwright.types import Task, Verdict
@@ -196,7 +197,7 @@ def make_learner(setting: Setting, prompts: list[list[int]], folder: Path) -> An
         rewards=[Named("varied", Reward(), "reward", place="benchmark")],
         explorers=[Named("idle", idle, "explorer", place="benchmark")],
         engine=None,
-        origins=[],
+        origins=[Origin("source", "benchmark", None, None)],
     )
     learner = _Run(_recipe(setting, folder), components, _Warnings(), resume=False).learner
     learner.deck = Deck(tasks, [array("l", prompt) for prompt in prompts], seed=0)

@@ -161,8 +161,7 @@ class _Work:
         """The source and the stages, with their keys as far as these are known before the source was read."""
         data, components = self.recipe.data, self.components
         places = ["data.source", *(f"data.stages.{number}" for number in range(len(data.stages)))]
-        # `build` met the dialect, then the source, then the stages.
-        origins = components.origins[1 : len(places) + 1]
+        origins = [origin for origin in components.origins if origin.kind in ("source", "stage")]
         configs, plugins = [data.source, *data.stages], [components.source, *components.stages]
         planned = [
             _Planned(config.use, Named(place, config.use, config.options), plugin, origin, "", Path())

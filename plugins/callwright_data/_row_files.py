@@ -57,6 +57,8 @@ def sha256(paths: Iterable[Path]) -> str:
         try:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError as error:
+            raise CallwrightError(f"data file not found: {path.absolute()}") from error
         except OSError as error:
             raise CallwrightError(f"data file {path.absolute()} cannot be read: {error.strerror}") from error
     return digest.hexdigest()

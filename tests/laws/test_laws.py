@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +18,32 @@ CHECKS: dict[str, Callable[..., None]] = {
 }
 ADAPTERS = ("trl", "verl", "ms_swift")
 """Rewards that only carry somebody else's function."""
-OPTIONS: dict[tuple[str, str], dict[str, Any]] = {("reward", "overlong"): {"max_tokens": 60, "buffer": 20}}
+OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("reward", "overlong"): {"max_tokens": 60, "buffer": 20},
+    ("stage", "balance"): {"by": "calls", "ratio": 1.5},
+}
 """For plugins with an option that has no default."""
+WITH_A_MODEL = {
+    "difficulty": "tests/plugins/test_difficulty.py",
+    "llm_evaluate": "tests/plugins/test_llm_evaluate.py",
+    "llm_final_check": "tests/plugins/test_llm_evaluate.py",
+}
+"""Stages that ask a model: the file that makes one for them and checks their laws there."""
 
 FIRST_PARTY = [
     entry
     for entry in catalogue()
-    if entry.distribution == "callwright" and entry.kind in CHECKS and entry.name not in ADAPTERS
+    if entry.distribution == "callwright" and entry.kind in CHECKS and entry.name not in (*ADAPTERS, *WITH_A_MODEL)
 ]
 
 
 @pytest.mark.parametrize("entry", FIRST_PARTY, ids=lambda entry: f"{entry.kind}-{entry.name}")
 def test_a_first_party_plugin_keeps_the_laws(entry: Entry) -> None:
     CHECKS[entry.kind](plugin(entry.kind, f"callwright:{entry.name}", **OPTIONS.get((entry.kind, entry.name), {})))
+
+
+@pytest.mark.parametrize(("stage", "file"), WITH_A_MODEL.items())
+def test_stages_that_ask_a_model_are_checked_where_they_have_one(stage: str, file: str) -> None:
+    text = (Path(__file__).parents[2] / file).read_text()
+    assert "".join(map(str.title, stage.split("_"))) in text
+    assert "check_stage(" in text
