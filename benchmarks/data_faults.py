@@ -25,7 +25,7 @@ from typing import Any
 
 from callwright import Answer, ExpectedCall, Task, Tool
 from callwright.types import Corrected, Dropped
-from callwright_data.ast_validate import AstValidate, FindingCode
+from callwright_data.ast_validate.stage import AstValidate, FindingCode
 
 DISTINCT_TOOLS = 3600
 SHARE = 0.005

@@ -22,7 +22,7 @@ from datetime import date, timedelta
 
 from callwright import Argument, Call, Parse, ParseStatus, Task
 from callwright.types import JSON
-from callwright_data.bfcl import WITH_KEY, Bfcl
+from callwright_data.sources.bfcl import WITH_KEY, Bfcl
 from callwright_rewards.grounding import Grounder, Grounding, Support
 from callwright_rewards.grounding.grounder import properties_of
 

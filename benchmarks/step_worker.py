@@ -126,7 +126,7 @@ def make_prompts(tokenizer: Any, setting: Setting) -> list[list[int]]:
 
 
 def _texts() -> Iterator[str]:
-    from callwright_data.bfcl import Bfcl
+    from callwright_data.sources.bfcl import Bfcl
 
     categories = ["simple_python", "multiple", "live_simple", "live_multiple"]
     for task in Bfcl(categories=categories).load():
@@ -173,11 +173,12 @@ def measure_ours(setting: Setting, prompts: list[list[int]], folder: Path) -> li
 def make_learner(setting: Setting, prompts: list[list[int]], folder: Path) -> Any:
     """The learner that a run of the local engine makes, with the benchmark's prompts in its deck."""
     from callwright.data import Deck
+    from callwright.engine import LocalSampler
     from callwright.hooks import HOOKS, Named
     from callwright.hookspecs import hookimpl
     from callwright.plugins import Origin
     from callwright.recipe import Components
-    from callwright.run import _Run  # what `callwright train` builds, and not a copy of it
+    from callwright.run import Run  # what `callwright train` builds, and not a copy of it
     from callwright.types import Task, Verdict
     from callwright_dialects.python_calls import PythonCalls
 
@@ -197,9 +198,10 @@ def make_learner(setting: Setting, prompts: list[list[int]], folder: Path) -> An
         rewards=[Named("varied", Reward(), "reward", place="benchmark")],
         explorers=[Named("idle", idle, "explorer", place="benchmark")],
         engine=None,
+        sampler=LocalSampler(),
         origins=[Origin("source", "benchmark", None, None)],
     )
-    learner = _Run(_recipe(setting, folder), components, _Warnings(), resume=False).learner
+    learner = Run(_recipe(setting, folder), components, _Warnings(), resume=False).learner
     learner.deck = Deck(tasks, [array("l", prompt) for prompt in prompts], seed=0)
     learner.ends = [-1]
     return learner

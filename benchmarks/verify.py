@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from callwright import Task
-from callwright_data.bfcl import CATEGORIES, Bfcl
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
 from callwright_rewards.bfcl import Checker
 from callwright_rewards.bfcl_decode import forget
 

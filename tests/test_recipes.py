@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from callwright.data import load_split
 from callwright.display import SilentDisplay
-from callwright.pipeline import prepare
+from callwright.pipeline.prepare import prepare
 from callwright.recipe import build, check, load_recipe
 
 sys.path.append(str(Path(__file__).parent / "plugins"))

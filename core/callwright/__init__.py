@@ -4,7 +4,7 @@ stage, output dialect and engine is a plugin."""
 from typing import TYPE_CHECKING, Any
 
 from callwright.hookspecs import hookimpl
-from callwright.stages import StageContext
+from callwright.pipeline.context import StageContext
 from callwright.types import (
     Answer,
     Argument,

@@ -18,13 +18,17 @@ from rich.console import Console
 from rich.text import Text
 
 from callwright import CallwrightError, Task, __version__
-from callwright.display import SilentDisplay, make_display, safe, scoring_progress
+from callwright.display import Display, SilentDisplay, make_display, safe, scoring_progress
 from callwright.tables import print_evaluation, print_plugins, print_run
 
 if TYPE_CHECKING:
-    from callwright.pipeline import Watch
+    from callwright.answering import Answerer
+    from callwright.pipeline.prepare import Watch
     from callwright.recipe import Components, Recipe
     from callwright.score_rows import Row
+    from callwright.suites.command import SuiteCommand
+    from callwright.suites.evaluation import Evaluation
+    from callwright.types import Dialect
 
 HELP = """Train language models to call functions with GRPO. Every reward, exploration strategy, data source and
 output format is a plugin, and a recipe, a YAML file, names those of a run."""
@@ -205,18 +209,38 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="Hub name, folder, GGUF file, package:NAME/FILE.gguf, or a run folder.",
+            help="Hub name, folder, GGUF file, package:NAME/FILE.gguf, or a run folder. With --endpoint: what the "
+            "endpoint calls it.",
             show_default=False,
         ),
     ],
+    suite: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A benchmark, such as bfcl, in its own terms.", show_default=False),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask vLLM or any OpenAI-compatible endpoint, such as http://localhost:8000/v1.",
+            show_default=False,
+        ),
+    ] = None,
+    key_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="The environment variable that holds the endpoint's key.")
+    ] = "OPENAI_API_KEY",
     category: Annotated[
         list[str] | None,
-        typer.Option(help="A BFCL category, as often as wanted. Default: simple_python, or the recipe's."),
+        typer.Option(
+            help="A category, as often as wanted. Default: all of the suite, else the recipe's, else simple_python."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Take data, dialect and rewards from this recipe. Default: the run folder's.", show_default=False
+            help="Take data, dialect and rewards from this recipe; of it a suite takes the dialect. Default: the run "
+            "folder's, else the suite's own dialect.",
+            show_default=False,
         ),
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each category.")] = None,
@@ -228,14 +252,37 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Also write the result here.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Of a suite: where the answers go. Default: evals/NAME.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of a suite: what the model is called in files and tables.", show_default=False),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Of a suite: the --out of another model; show what differs."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Of a suite: delete its answers and ask again.")] = False,
 ) -> None:
-    """Let a model answer function-calling tasks greedily; show what it gets right, and why it fails."""
+    """Let a model answer function-calling tasks greedily; show what it gets right, and why it fails.
+
+    A suite's answers are kept as they come: the same command goes on where it was interrupted.
+    """
     from callwright.recipe import build
 
-    if held_out and category:
-        raise typer.BadParameter("--held-out means rows of the recipe's own categories: leave --category out")
+    if held_out and (category or suite):
+        raise typer.BadParameter("--held-out means rows of the recipe's own data: leave --category and --suite out")
+    of_a_suite = {"--out": out, "--name": name, "--against": against, "--fresh": fresh or None}
+    if suite is None and (lost := [option for option, value in of_a_suite.items() if value is not None]):
+        raise typer.BadParameter(f"{', '.join(lost)} need --suite")
+    if endpoint is not None and (device or dtype):
+        raise typer.BadParameter("--device and --dtype are the endpoint's own matter: leave them out")
     given = {
-        "data.source.categories": category or None,
+        "data.source.categories": None if suite else category or None,
         # Without --held-out all rows count, also in a category too small to hold so many out.
         "data.held_out": None if held_out else 0,
         "data.validation": None if held_out else 0,
@@ -245,22 +292,36 @@ def evaluate(
         "model.dtype": dtype,
     }
     settings = _evaluation_recipe(model, recipe, given)
-    components = build(settings)
     console = Console()
-    from callwright.evaluate import evaluate_model
+    if suite is not None:
+        from callwright.suites.command import SuiteCommand
 
+        command = SuiteCommand(suite, model, name, category or [], rows, out, against, fresh)
+        own = recipe is None and not _recipe_of_the_run(model).is_file()
+        found = _evaluate_suite(command, settings, None if own else build(settings), endpoint, key_env, console)
+        if json_file is not None:
+            _write_json(json_file, found.to_json())
+        return
+    from callwright.evaluate import evaluate_answers, evaluate_model
+
+    components = build(settings)
+    longest = settings.evaluate.max_new_tokens or settings.train.max_new_tokens
     display = make_display(console)
     try:
         tasks = _first_rows(_tasks(settings, components, held_out, display), rows)
-        result = evaluate_model(
-            settings.model,
-            components.dialect,
-            components.rewards,
-            tasks,
-            max_new_tokens=settings.evaluate.max_new_tokens or settings.train.max_new_tokens,
-            batch_size=settings.evaluate.batch_size,
-            display=display,
-        )
+        if endpoint is not None:
+            answerer = _answerer(settings, components.dialect, longest, endpoint, key_env, display)
+            result = evaluate_answers(answerer, tasks, settings, components, display)
+        else:
+            result = evaluate_model(
+                settings.model,
+                components.dialect,
+                components.rewards,
+                tasks,
+                max_new_tokens=longest,
+                batch_size=settings.evaluate.batch_size,
+                display=display,
+            )
     finally:
         display.finished()
     print_evaluation(console, result)
@@ -268,15 +329,61 @@ def evaluate(
         _write_json(json_file, {"model": model, **result.to_json()})
 
 
+def _evaluate_suite(
+    command: SuiteCommand,
+    settings: Recipe,
+    components: Components | None,
+    endpoint: str | None,
+    key_env: str,
+    console: Console,
+) -> Evaluation:
+    """components: those of a recipe that says how the model was trained to answer; None for the suite's own way."""
+    from callwright.locate import state_of
+    from callwright.suites.command import run_suite, suite_of
+
+    suite = suite_of(command.suite)
+    dialect = suite.dialect if components is None else components.dialect
+    longest = settings.evaluate.max_new_tokens
+    if longest is None:
+        longest = suite.max_new_tokens if components is None else settings.train.max_new_tokens
+    asked_as = {"use": "the suite's own"} if components is None else settings.dialect.model_dump()
+    depends_on = {
+        "model": command.model,
+        "weights": None if endpoint else state_of(command.model),
+        "dtype": None if endpoint else settings.model.dtype,
+        "dialect": asked_as,
+        "max_new_tokens": longest,
+    }
+    display = make_display(console)
+    answerer = _answerer(settings, dialect, longest, endpoint, key_env, display)
+    return run_suite(command, suite, answerer, dialect, depends_on, display, console)
+
+
+def _answerer(
+    settings: Recipe, dialect: Dialect, longest: int, endpoint: str | None, key_env: str, notes: Display
+) -> Answerer:
+    from callwright.answering import LocalAnswerer
+    from callwright.endpoint import EndpointAnswerer
+
+    at_once = settings.evaluate.batch_size
+    if endpoint is not None:
+        return EndpointAnswerer(endpoint, settings.model.name, dialect, longest, at_once, key_env)
+    return LocalAnswerer(settings.model, dialect, longest, at_once, notes.note, notes.warn)
+
+
 def _evaluation_recipe(model: str, path: Path | None, given: Mapping[str, object]) -> Recipe:
     """The recipe that was named, else the one in the run folder, else the one that ships with this file."""
     from callwright.recipe import load_recipe
 
-    of_the_run = Path(model) / "recipe.resolved.yaml"
+    of_the_run = _recipe_of_the_run(model)
     if path is None:
         path = of_the_run if of_the_run.is_file() else Path(__file__).with_name("evaluate.yaml")
     values = {"model.name": model, **{place: value for place, value in given.items() if value is not None}}
     return load_recipe(path, [f"{place}={json.dumps(value)}" for place, value in values.items()])
+
+
+def _recipe_of_the_run(model: str) -> Path:
+    return Path(model) / "recipe.resolved.yaml"
 
 
 def _tasks(settings: Recipe, components: Components, held_out: bool, watch: Watch) -> Sequence[Task]:
@@ -405,9 +512,9 @@ def data(
     A stage that ran before, with the same options on the same rows, is not run again. `callwright train` does the same
     first.
     """
-    from callwright.data_files import write_prepared
-    from callwright.data_view import print_prepared
-    from callwright.pipeline import estimates, prepare
+    from callwright.pipeline.output import write_prepared
+    from callwright.pipeline.prepare import estimates, prepare
+    from callwright.pipeline.view import print_prepared
     from callwright.recipe import build, load_recipe
 
     given = [*(overrides or []), *([] if processes is None else [f"data.processes={processes}"])]
@@ -532,7 +639,7 @@ def _summary(settings: Recipe, components: Components) -> dict[str, str]:
 
 def _rows_summary(settings: Recipe, components: Components) -> str:
     from callwright.data import load_split
-    from callwright.pipeline import NotPrepared
+    from callwright.pipeline.prepare import NotPrepared
 
     try:
         split = load_split(settings, components, SilentDisplay(), without_models=True)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from callwright.prepared import DROPPED, UNREADABLE
-from callwright.rows import Rows
+from callwright.pipeline.prepared import DROPPED, UNREADABLE
+from callwright.pipeline.rows import Rows
 from callwright.types import JSON, CallwrightError, Task
 
 if TYPE_CHECKING:
-    from callwright.pipeline import Watch
+    from callwright.pipeline.prepare import Watch
     from callwright.recipe import Components, DataConfig, Recipe
 
 PARTS = ("train", "validation", "held_out")
@@ -38,7 +38,7 @@ class Split:
 
 def load_split(recipe: Recipe, components: Components, watch: Watch, *, without_models: bool = False) -> Split:
     """Prepare the data, unless that was done before, and split it. Raises as `pipeline.prepare` and `split` do."""
-    from callwright.pipeline import prepare
+    from callwright.pipeline.prepare import prepare
     from callwright.recipe import nothing_to_evaluate
 
     prepared = prepare(recipe, components, watch, without_models=without_models)

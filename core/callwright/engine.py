@@ -1,14 +1,19 @@
-"""The local engine, found like every plugin through its entry point; listing and checking do not load torch for it."""
+"""The local engine and the local sampler, found like every plugin through their entry points; listing and checking do
+not load torch for them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from callwright.display import Display
+    from callwright.packing import Policy
     from callwright.recipe import Components, Recipe
     from callwright.run import RunResult
+    from callwright.sampling import Generation, GenerationRequest
 
 
 @dataclass
@@ -19,3 +24,23 @@ class LocalEngine:
         from callwright.run import train
 
         return train(recipe, components, display, resume)
+
+
+@dataclass
+class LocalSampler:
+    """Draws completions from the model that is trained, in this process."""
+
+    def start(self, policy: Policy, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+        self.policy, self.tokenizer = policy, tokenizer
+
+    def weights_changed(self) -> None:
+        """It is the same model."""
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        from callwright.sampling import generate
+
+        self.policy.model.eval()
+        return generate(self.policy, self.tokenizer, **{f.name: getattr(request, f.name) for f in fields(request)})
+
+    def close(self) -> None:
+        """Nothing is kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -14,8 +15,12 @@ from callwright.hooks import Hooks, Named
 from callwright.packing import Policy
 from callwright.recipe import ModelConfig
 from callwright.rollouts import encode_prompt, end_ids, make_rollouts
-from callwright.sampling import SamplingPlan, choose_path, generate
-from callwright.types import JSON, CallwrightError, Dialect, Rollouts, Task
+from callwright.sampling import SamplingPlan, generate
+from callwright.types import JSON, CallwrightError, Dialect, Rollouts, Task, Verdict
+
+if TYPE_CHECKING:
+    from callwright.answering import Answerer
+    from callwright.recipe import Components, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,10 @@ def evaluate(
 def first_reason(rollouts: Rollouts, row: int, rewards: Sequence[str]) -> str | None:
     """Why the row is not right: the first reason of the first of the `rewards` below 1. "correct" if there is none;
     None if no reward judged the row, or one failed."""
-    verdicts = [rollouts.verdicts[name][row] for name in rewards]
+    return _first_reason([rollouts.verdicts[name][row] for name in rewards])
+
+
+def _first_reason(verdicts: Sequence[Verdict]) -> str | None:
     scored = [v for v in verdicts if v.score is not None]
     if not scored or any(v.failure is not None for v in verdicts):
         return None
@@ -138,20 +146,17 @@ def evaluate_model(
     display: Display,
 ) -> EvalResult:
     """Load a model and evaluate it. What `model` says about training (LoRA, checkpointing) is not used."""
+    from callwright.answering import loaded_policy
     from callwright.grpo import Defaults
-    from callwright.models import autocast_dtype, context_length, load_model
+    from callwright.models import context_length
 
-    loaded = load_model(model.name, device=model.device, dtype=model.dtype, notify=display.note)
-    policy = Policy(loaded.model, packed=model.packing != "padded")
-    policy.autocast_dtype = autocast_dtype(model.precision, policy.device)
-    if tasks and model.packing == "auto":
-        choose_path(policy, [encode_prompt(loaded.tokenizer, dialect, task) for task in tasks[:2]], display.warn)
+    policy, tokenizer = loaded_policy(model, dialect, tasks, display.note, display.warn)
     # A reward judges for itself here: what it waits for in a sum is no matter.
     hooks = Hooks([replace(r, after=None) for r in rewards], Defaults("group", 0.2, 0.2, 0.0), "all")
     try:
         result = evaluate(
             policy,
-            loaded.tokenizer,
+            tokenizer,
             dialect,
             hooks,
             tasks,
@@ -167,3 +172,33 @@ def evaluate_model(
     if hooks.stop_reason is not None:
         raise CallwrightError(hooks.stop_reason)
     return result
+
+
+def evaluate_answers(
+    answerer: Answerer, tasks: Sequence[Task], recipe: Recipe, components: Components, display: Display
+) -> EvalResult:
+    """Let whoever it is answer every task, and count. Rewards see the replies' texts, as in `callwright score`: one
+    that asks for tokens or tensors fails. Tasks without a reply are left out."""
+    from callwright.score import score_rows
+    from callwright.score_rows import Row
+
+    phase = "evaluate"
+    rows: list[Row] = []
+    outcomes: list[tuple[Task, str | None]] = []
+    display.phase(phase, 0, len(tasks))
+    for done, (task, reply) in enumerate(answerer.replies(tasks), 1):
+        if reply.unanswered is None:
+            rows.append(Row(done, task, reply.text, task.id, truncated=reply.cut_off))
+        else:
+            outcomes.append((task, None))
+        display.phase(phase, done, len(tasks))
+    counted = [reward.name for reward in components.rewards if not reward.part.watched]
+    failures: dict[str, list[str]] = {}
+    for one in score_rows(rows, recipe, components, lambda done, of: display.phase("score", done, of)):
+        outcomes.append((one.row.task, _first_reason([one.verdicts[name] for name in counted])))
+        for name, verdict in one.verdicts.items():
+            if verdict.failure is not None:
+                failures.setdefault(name, []).append(verdict.failure)
+    for name, texts in failures.items():
+        display.warn(f"reward '{name}' failed on {len(texts)} rows, which have no verdict. The first time:\n{texts[0]}")
+    return _count(outcomes)

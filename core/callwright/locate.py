@@ -12,7 +12,7 @@ from pathlib import Path
 
 from callwright import checkpoint, gguf_cache
 from callwright.quiet import quiet
-from callwright.types import CallwrightError
+from callwright.types import JSON, CallwrightError
 
 Notify = Callable[[str], None]
 """Told, in one line, of anything that takes long."""
@@ -43,6 +43,16 @@ def resolve(name: str) -> Path | str:
     if path.suffix == ".gguf" or not _HUB_NAME.fullmatch(name):
         raise CallwrightError(f"model '{name}': there is no such file or folder (looked in {Path.cwd()})")
     return name
+
+
+def state_of(name: str) -> JSON:
+    """What a model's name stands for now, to tell whether answers are still this model's: a hub name, or name, size and
+    time of change of its files."""
+    path = resolve(name)
+    if isinstance(path, str):
+        return path
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _in_package(name: str) -> Path:

@@ -20,11 +20,12 @@ from transformers import PreTrainedTokenizerBase
 from callwright import grpo
 from callwright.data import Deck
 from callwright.display import Display, Sample
+from callwright.engine import LocalSampler
 from callwright.hooks import BadNumber, Hooks
 from callwright.packing import Policy
 from callwright.recipe import Recipe, TrainConfig
 from callwright.rollouts import character_segments, decode, make_rollouts
-from callwright.sampling import Generation, SamplingPlan, generate
+from callwright.sampling import Generation, GenerationRequest, Sampler, SamplingPlan
 from callwright.types import CallwrightError, Dialect, MicroBatch, Need, Rollouts, Segment
 
 SAMPLING_TOLERANCE = 1e-3
@@ -105,7 +106,12 @@ class Learner:
     reference: Policy | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     """Draws the completions."""
+    sampler: Sampler = field(default_factory=LocalSampler)
+    """What draws the completions."""
     warned_of_sampling: bool = False
+
+    def __post_init__(self) -> None:
+        self.sampler.start(self.policy, self.tokenizer, self.recipe)
 
     def step(self, step: int) -> tuple[dict[str, float], Rollouts]:
         """One GRPO step: the metrics, and the completions that it trained on."""
@@ -182,11 +188,8 @@ class Learner:
             self.generator.manual_seed(int(seed))
         forced = self._tokens(fields.pop("prefix", None))
         plan = SamplingPlan(**fields)
-        self.policy.model.eval()
-        generation = generate(
-            self.policy,
-            self.tokenizer,
-            [ids for _, ids in drawn],
+        request = GenerationRequest(
+            [list(ids) for _, ids in drawn],
             group,
             plan,
             max_new_tokens=train.max_new_tokens,
@@ -198,6 +201,7 @@ class Learner:
             segments=self._newest_segments,
             progress=lambda done, total: self.display.phase("generate", done, total),
         )
+        generation = self.draw(request)
         return make_rollouts(
             step,
             tasks,
@@ -209,6 +213,28 @@ class Learner:
             dialect=self.dialect,
             ends=self.ends,
         )
+
+    def draw(self, request: GenerationRequest) -> Generation:
+        """What the sampler draws, with the policy's own log-probabilities and entropy where it does not know them."""
+        generation = self.sampler.generate(request)
+        if generation.policy_logps is None or generation.entropy is None:
+            self.score(request, generation)
+        return generation
+
+    @torch.no_grad()
+    def score(self, request: GenerationRequest, generation: Generation) -> None:
+        """Fill `policy_logps` and `entropy` from the policy as it is now."""
+        self.policy.model.eval()
+        logps, entropy = (torch.zeros(generation.mask.shape) for _ in range(2))
+        prompts, lengths = [request.prompts[i] for i in request.group.tolist()], generation.mask.sum(1).tolist()
+        for rows in self.cut(list(range(len(prompts))), prompts, lengths, request.group.tolist()):
+            of = torch.tensor(rows)
+            temperature = request.plan.temperature[of]
+            own = [prompts[row] for row in rows]
+            scored, spread = self.policy.score(own, generation.ids[of], generation.mask[of], temperature)
+            assert spread is not None
+            logps[of], entropy[of] = scored.cpu(), spread.cpu()
+        generation.policy_logps, generation.entropy = logps, entropy
 
     def _tokens(self, texts: list[str] | None) -> list[list[int]] | None:
         """Of texts with which completions begin."""
@@ -325,21 +351,28 @@ class Learner:
                 done += len(part)
                 self.display.phase("update", done, train.passes * len(rows))
             sums["grad_norm"] += self.apply_gradient(rollouts.step)
+            self.sampler.weights_changed()
         return {name: value / train.passes for name, value in sums.items()}
 
     def micro_batches(self, rollouts: Rollouts, rows: list[int]) -> Iterator[list[int]]:
         """Cut rows into parts of at most `train.tokens_per_micro_batch` tokens; rows of a prompt stay together as far
         as they fit, since they share its tokens."""
-        budget, lengths = self.recipe.train.tokens_per_micro_batch, rollouts.lengths.tolist()
+        return self.cut(rows, rollouts.prompt_ids, rollouts.lengths.tolist(), rollouts.group_ids.tolist())
+
+    def cut(
+        self, rows: list[int], prompts: Sequence[Sequence[int]], lengths: Sequence[int], groups: Sequence[int]
+    ) -> Iterator[list[int]]:
+        """As `micro_batches`, of rows with these prompts, completion lengths and groups."""
+        budget = self.recipe.train.tokens_per_micro_batch
         part: list[int] = []
         used = 0
         for row in rows:
-            shared = self.policy.packed and part and rollouts.group_ids[part[-1]] == rollouts.group_ids[row]
-            cost = lengths[row] + (0 if shared else len(rollouts.prompt_ids[row]))
+            shared = self.policy.packed and part and groups[part[-1]] == groups[row]
+            cost = lengths[row] + (0 if shared else len(prompts[row]))
             if part and used + cost > budget:
                 yield part
                 part, used = [], 0
-                cost = lengths[row] + len(rollouts.prompt_ids[row])
+                cost = lengths[row] + len(prompts[row])
             part.append(row)
             used += cost
         yield part
@@ -450,6 +483,9 @@ def describe(rollouts: Rollouts, hooks: Hooks) -> dict[str, float]:
         "truncated": float(rollouts.truncated.float().mean()),
         "temperature": float(rollouts.temperature.mean()),
     }
+    elsewhere = (rollouts.behaviour_logps - rollouts.policy_logps)[rollouts.mask].abs()
+    if bool((elsewhere > 0).any()):  # nats by which what was drawn from is not the policy
+        metrics |= {"sampling_difference": float(elsewhere.mean()), "sampling_difference/max": float(elsewhere.max())}
     if rollouts.ref_logps is not None:
         metrics["kl"] = float(grpo.kl_k3(rollouts.policy_logps, rollouts.ref_logps)[rollouts.mask].mean())
     for segment in (Segment.THINKING, Segment.FUNCTION_NAME, Segment.ARGUMENT_NAME, Segment.ARGUMENT_VALUE):

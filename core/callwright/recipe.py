@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,13 +28,14 @@ from pydantic import (
 from callwright.combine import Weight
 from callwright.display import SilentDisplay
 from callwright.hooks import Hooks, Named, RegistrationError, composition_mistakes
+from callwright.judging import marked
 from callwright.hookspecs import hookimpl
 from callwright.plugins import ComponentError, Origin, Place, PluginError, build_component, checked, find
 from callwright.scoring import FailurePolicy
 from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
 
 if TYPE_CHECKING:
-    from callwright.pipeline import Watch
+    from callwright.pipeline.prepare import Watch
 
 # ------------------------------------------------------------------------------------------------- mistakes
 
@@ -369,6 +370,8 @@ class Recipe(_Part):
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: PlainComponent = ComponentConfig(use="local")
     """What runs the loop, an engine plugin."""
+    rollouts: PlainComponent = ComponentConfig(use="local")
+    """What draws the completions, a rollout plugin."""
     _path: Path | None = PrivateAttr(None)
     _root: _Node | None = PrivateAttr(None)
 
@@ -602,7 +605,7 @@ class _Reader:
 def _is_component(place: Place) -> bool:
     if place and isinstance(place[-1], int):
         return place[:-1] in (("explore",), ("rewards", "use"), ("data", "stages"))
-    return place in (("dialect",), ("engine",), ("data", "source"))
+    return place in (("dialect",), ("engine",), ("rollouts",), ("data", "source"))
 
 
 def _merged(base: _Node, over: _Node) -> _Node:
@@ -684,6 +687,8 @@ class Components:
     rewards: list[Named]
     explorers: list[Named]
     engine: Any
+    sampler: Any
+    """What draws completions, see `callwright.sampling.Sampler`."""
     origins: list[Origin]
     """Of every component, in the order of the recipe."""
 
@@ -697,15 +702,20 @@ def build(recipe: Recipe) -> Components:
     rewards = [builder.named("reward", c, ("rewards", "use", i)) for i, c in enumerate(recipe.rewards.use)]
     explorers = [builder.named("explorer", c, ("explore", i)) for i, c in enumerate(recipe.explore)]
     engine = builder.part("engine", recipe.engine, ("engine",))
+    sampler = builder.part("rollout", recipe.rollouts, ("rollouts",))
     if not builder.mistakes:
         for words, text in composition_mistakes(rewards, recipe.rewards.combine, recipe.rewards.normalise):
             builder.add(_place(words), text)
         for component in (*rewards, *explorers):
             for text in getattr(component.plugin, "recipe_mistakes", lambda _: ())(recipe):
                 builder.add(_place(component.place), f"{component.name}: {text}")
+        for place, config, part in (("engine", recipe.engine, engine), ("rollouts", recipe.rollouts, sampler)):
+            for text in getattr(part, "recipe_mistakes", lambda _: ())(recipe):
+                builder.add((place,), f"{config.use}: {text}")
+            builder.refuse(config.use, getattr(part, "refuses", {}), [*rewards, *explorers])
     if builder.mistakes:
         raise RecipeError(builder.mistakes)
-    return Components(dialect, source, stages, rewards, explorers, engine, builder.origins)
+    return Components(dialect, source, stages, rewards, explorers, engine, sampler, builder.origins)
 
 
 class _Builder:
@@ -716,6 +726,13 @@ class _Builder:
         self.mistakes: list[Mistake] = []
         self.origins: list[Origin] = []
         self.taken: dict[str, str] = {}
+
+    def refuse(self, use: str, refused: Mapping[str, str], plugins: Sequence[Named]) -> None:
+        """Mistakes for plugins with a hook that cannot act in the engine or sampler `use`."""
+        for plugin in plugins:
+            for hook in sorted(refused.keys() & marked(plugin.plugin).keys()):
+                text = f"{plugin.name}: its hook `{hook}` cannot act in '{use}': {refused[hook]}"
+                self.add(_place(plugin.place), text)
 
     def add(self, place: Place, text: str) -> None:
         self.mistakes.append(_mistake(self.recipe.where(place), place, text))
@@ -834,7 +851,7 @@ class _Defaults:
 
 def _data_checked(recipe: Recipe, components: Components, watch: Watch) -> Iterator[tuple[Place, str]]:
     from callwright.data import load_split  # which prepares data as a recipe says, so that it needs this module
-    from callwright.pipeline import NotPrepared
+    from callwright.pipeline.prepare import NotPrepared
 
     try:
         load_split(recipe, components, watch, without_models=True)

@@ -139,6 +139,8 @@ def make_rollouts(
     off_policy: bool = False,
 ) -> Rollouts:
     """Decode, parse and segment N completions. `tasks` and `prompts` hold one entry per row."""
+    assert generation.policy_logps is not None
+    assert generation.entropy is not None
     lengths = generation.mask.sum(1).tolist()
     ids = [row[:length] for row, length in zip(generation.ids.tolist(), lengths, strict=True)]
     texts = [decode(tokenizer, row, ends) for row in ids]

@@ -55,16 +55,20 @@ class RunResult:
 
 def train(recipe: Recipe, components: Components, display: Display, resume: bool) -> RunResult:
     """A whole run. Raises CallwrightError for mistakes, and when the run's folder cannot be written."""
-    run = _Run(recipe, components, display, resume)
+    run = Run(recipe, components, display, resume)
     try:
         return run.train()
     finally:
-        run.hooks.close()
+        run.close()
 
 
-class _Run:
+class Run:
+    """A run in this process. Another engine takes it over, and replaces where the model lives, how steps are made and
+    how they are saved."""
+
     def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
         self.recipe, self.display, self.folder, self.resuming = recipe, display, Path(recipe.run), resume
+        self.components = components
         self.split: Split = load_split(recipe, components, display)
         for code, count in self.split.dropped.items():
             display.note(f"{count} rows dropped as {code}")
@@ -94,7 +98,7 @@ class _Run:
         display.note(f"loading {model.name}")
         loaded = load_model(
             model.name,
-            device=model.device,
+            device=self.device,
             dtype=model.dtype,
             gradient_checkpointing=model.gradient_checkpointing,
             lora=model.lora,
@@ -107,7 +111,7 @@ class _Run:
         reference = None
         if Need.REF_LOGPS in self.hooks.needs and model.lora is None:
             reference = Policy(_frozen_copy(loaded.model), autocast=policy.autocast_dtype, packed=policy.packed)
-        self.learner = Learner(
+        self.learner = self.make_learner(
             recipe=recipe,
             hooks=self.hooks,
             dialect=self.dialect,
@@ -125,12 +129,31 @@ class _Run:
             display=display,
             reference=reference,
             generator=torch.Generator().manual_seed(recipe.seed),
+            sampler=components.sampler,
         )
         self.control = Control()
         self.first_step = 0
         self.counters: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "bad_steps": 0, "reference_changed": False}
         if resume:
             self._resume()
+
+    @property
+    def device(self) -> str:
+        """Where the model is loaded to."""
+        return self.recipe.model.device
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run's files."""
+        return True
+
+    def make_learner(self, **parts: Any) -> Learner:
+        return Learner(**parts)
+
+    def close(self) -> None:
+        """End what plugins keep running."""
+        self.hooks.close()
+        self.components.sampler.close()
 
     # ------------------------------------------------------------------------------------------------ folder
 
@@ -141,6 +164,8 @@ class _Run:
             if not resolved.exists():
                 raise CallwrightError(f"there is no run to resume in {self.folder}: leave out --resume to start one")
             _require_same(load_recipe(resolved), self.recipe, self.folder)
+        if not self.writes:
+            return
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(resolved, text)  # first, as it is what makes the folder a run that can be resumed
@@ -162,21 +187,26 @@ class _Run:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def _save(self, step: int) -> None:
+    def state(self, step: int) -> checkpoint.State:
+        """What `go_on_from` needs after `step` steps."""
         learner = self.learner
         tensors = {}
         if learner.reference is not None and self.counters["reference_changed"]:
             tensors = dict(learner.reference.model.named_parameters())
-        state = checkpoint.State(
+        return checkpoint.State(
             step=step,
             data=learner.deck.state_dict(),
             plugins=self.hooks.state_dict(),
             counters=self.counters,
             tensors=tensors,
         )
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after `step` steps."""
+        learner = self.learner
         checkpoint.save(
             self.checkpoints,
-            state,
+            self.state(step),
             model=learner.policy.model,
             tokenizer=learner.tokenizer,
             optimizer=learner.optimizer,
@@ -196,13 +226,24 @@ class _Run:
                 optimizer=learner.optimizer,
                 generators={"sampling": learner.generator},
             )
-            learner.deck.load_state_dict(state.data)
-            self.hooks.load_state_dict(state.plugins)
-            self.first_step, self.counters = state.step, dict(state.counters)
-            if learner.reference is not None and state.tensors:
-                learner.reference.model.load_state_dict(state.tensors, strict=False)
+            self.go_on_from(state)
             self.display.note(f"resuming after step {state.step} from {path}")
-        # What was recorded after the checkpoint will be done, and recorded, again.
+        self.forget_later_steps()
+
+    def go_on_from(self, state: checkpoint.State) -> None:
+        """Be where the run was when `state` was saved, but for the model, the optimizer and the generators."""
+        learner = self.learner
+        learner.deck.load_state_dict(state.data)
+        self.hooks.load_state_dict(state.plugins)
+        self.first_step, self.counters = state.step, dict(state.counters)
+        if learner.reference is not None and state.tensors:
+            learner.reference.model.load_state_dict(state.tensors, strict=False)
+        learner.sampler.weights_changed()
+
+    def forget_later_steps(self) -> None:
+        """What was recorded after the checkpoint will be done, and recorded, again."""
+        if not self.writes:
+            return
         with _writing(self.folder):
             _keep_lines(self.folder / "metrics.jsonl", self.first_step)
             for file in (self.folder / "rollouts").glob("step-*.parquet"):
@@ -210,6 +251,8 @@ class _Run:
                     file.unlink()
 
     def _record(self, step: int, metrics: dict[str, float], rollouts: Rollouts) -> None:
+        if not self.writes:
+            return
         numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with _writing(self.folder):
             write_rollouts(rollouts, self.folder / "rollouts" / f"step-{step + 1:06d}.parquet")
@@ -226,13 +269,8 @@ class _Run:
             self._write_evaluation(before=before)
             self._stop_if_a_reward_says_so(0)
         display.started(train.steps, self.first_step, self.folder)
-        done = self.first_step
         with _interrupts(self.control, display):
-            while done < train.steps and self.control.stopped is None:
-                self._step(done)
-                done += 1
-                if self._wants_save(done):
-                    self._save(done)
+            done = self.make_steps(self.first_step)
         self._stop_if_a_reward_says_so(done)
         stopped = self.control.stopped
         after = None
@@ -244,9 +282,19 @@ class _Run:
         seconds, tokens = self.counters["seconds"], self.counters["tokens"]
         return RunResult(self.folder, before, after, seconds, tokens / max(seconds, 1e-9), done, stopped)
 
-    def _step(self, step: int) -> None:
-        train, learner = self.recipe.train, self.learner
-        metrics, rollouts = learner.step(step)
+    def make_steps(self, done: int) -> int:
+        """Train from step `done` on, until the end or until somebody stops the run. Returns the steps made so far."""
+        while done < self.recipe.train.steps and self.control.stopped is None:
+            metrics, rollouts = self.learner.step(done)
+            self.end_step(done, metrics, rollouts)
+            done += 1
+            if self.wants_save(done):
+                self.save(done)
+        return done
+
+    def end_step(self, step: int, metrics: dict[str, float], rollouts: Rollouts) -> None:
+        """All that follows the update: evaluation, the hook `step_ended`, the record, the display."""
+        train = self.recipe.train
         self.counters["seconds"] += metrics["seconds"]
         self.counters["tokens"] += int(metrics["tokens"])
         if self._evaluates_at(step):
@@ -291,7 +339,8 @@ class _Run:
             saved = f"the run is saved after step {done}: mend the reward, then --resume goes on from there"
             raise CallwrightError(f"{self.hooks.stop_reason}; {saved if done else 'nothing was trained yet'}")
 
-    def _wants_save(self, done: int) -> bool:
+    def wants_save(self, done: int) -> bool:
+        """Whether a checkpoint is due after `done` steps."""
         every = self.recipe.train.checkpoint_every
         due = bool(every) and done % every == 0
         ending = done == self.recipe.train.steps or self.control.stopped is not None
@@ -323,10 +372,16 @@ class _Run:
     def _evaluate(self, phase: str, tasks: Sequence[Task]) -> EvalResult | None:
         if not tasks:
             return None
-        settings = self.recipe.evaluate
         self.learner.policy.model.eval()
         plugins = self.hooks.state_dict()
-        result = evaluate(
+        result = self.evaluate(tasks, phase)
+        self.hooks.load_state_dict(plugins)  # no plugin learns from an evaluation
+        return result
+
+    def evaluate(self, tasks: Sequence[Task], phase: str) -> EvalResult:
+        """Greedy answers to some tasks, counted."""
+        settings = self.recipe.evaluate
+        return evaluate(
             self.learner.policy,
             self.learner.tokenizer,
             self.dialect,
@@ -338,10 +393,10 @@ class _Run:
             phase=phase,
             context=self.context,
         )
-        self.hooks.load_state_dict(plugins)  # no plugin learns from an evaluation
-        return result
 
     def _write_evaluation(self, before: EvalResult | None, after: EvalResult | None = None) -> None:
+        if not self.writes:
+            return
         content: dict[str, JSON] = {"before": before.to_json() if before else None}
         if after is not None:
             content |= {"after": after.to_json(), "train_seconds": self.counters["seconds"]}

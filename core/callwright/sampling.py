@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from torch.overrides import TorchFunctionMode
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from callwright.packing import Policy, prompt_tree
+
+if TYPE_CHECKING:
+    from callwright.recipe import Recipe
 
 ProcessLogits = Callable[[Tensor, Tensor, Tensor, Callable[[], Tensor]], Tensor]
 """(logits (n, V), rows (n,), positions (n,), segments of the rows so far) -> logits (n, V); see the hook."""
@@ -49,6 +52,79 @@ class SamplingPlan:
             if values is not None and bool((values == off).all()):
                 setattr(self, name, None)
 
+    def select(self, rows: Tensor) -> SamplingPlan:
+        """The plan of some rows."""
+        filters = (None if f is None else f[rows] for f in (self.top_p, self.top_k, self.min_p))
+        return SamplingPlan(self.temperature[rows], *filters, greedy=self.greedy)
+
+
+@dataclass
+class GenerationRequest:
+    """What a step wants generated: N completions of B prompts."""
+
+    prompts: list[list[int]]
+    """B lists of tokens."""
+    group: Tensor
+    """(N,) long: which prompt each completion continues."""
+    plan: SamplingPlan
+    max_new_tokens: int
+    end_ids: Sequence[int]
+    """Tokens that end a completion and belong to it."""
+    stop: Sequence[str] = ()
+    """Strings that end it; the text keeps them."""
+    generator: torch.Generator | None = None
+    """Where to draw from, unless `uniforms` are given."""
+    uniforms: Tensor | None = None
+    """(N, max_new_tokens) float64 in [0, 1): the number that draws each token, so that a row's completion depends on
+    no other row."""
+    forced: Sequence[Sequence[int]] | None = None
+    """Tokens with which each completion begins, by row; they are not drawn."""
+    process_logits: ProcessLogits | None = None
+    segments: Callable[[Sequence[list[int]]], Tensor] | None = None
+    """What `process_logits` may ask for: the rows' tokens so far -> (n,) int8."""
+    progress: Callable[[int, int], None] | None = None
+    """Called with (tokens so far, `max_new_tokens`)."""
+
+    def of_prompts(self, prompts: range) -> GenerationRequest:
+        """The part of the request that concerns some neighbouring prompts. `process_logits` still sees row numbers of
+        the whole."""
+        rows = ((self.group >= prompts.start) & (self.group < prompts.stop)).nonzero().squeeze(1)
+        process = self.process_logits
+        return replace(
+            self,
+            prompts=[self.prompts[i] for i in prompts],
+            group=self.group[rows] - prompts.start,
+            plan=self.plan.select(rows),
+            uniforms=None if self.uniforms is None else self.uniforms[rows],
+            forced=None if self.forced is None else [self.forced[row] for row in rows.tolist()],
+            process_logits=process and (lambda logits, here, *more: process(logits, rows.to(here.device)[here], *more)),
+        )
+
+
+class Sampler(Protocol):
+    """Draws completions for a run: a plugin of the kind `rollout`.
+
+    It may have `refuses`, a mapping from the names of hooks and of plan fields (`process_logits`, `prefix`, `min_p`)
+    that cannot act in it to the reason; `callwright check` refuses recipes with them.
+    """
+
+    def start(self, policy: Policy, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+        """Called once, when the model is loaded and before anything is drawn. Raises CallwrightError for what is
+        missing."""
+        ...
+
+    def weights_changed(self) -> None:
+        """Called when the policy's weights are others than before: after every update, and after a resumption."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """Draw the completions. Where the plan is greedy, log-probabilities do not matter."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will be drawn."""
+        ...
+
 
 @dataclass
 class Generation:
@@ -62,10 +138,24 @@ class Generation:
     """(N,) bool: neither an end-of-turn token nor a stop string came in time."""
     behaviour_logps: Tensor
     """(N, T) float32."""
-    policy_logps: Tensor
-    """(N, T) float32."""
-    entropy: Tensor
-    """(N, T) float32, nats."""
+    policy_logps: Tensor | None = None
+    """(N, T) float32; None where the sampler does not know them, as the policy is elsewhere."""
+    entropy: Tensor | None = None
+    """(N, T) float32, nats; None like `policy_logps`."""
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Generation]) -> Generation:
+        """The rows of all parts, in order."""
+        width = max(part.ids.shape[1] for part in parts)
+
+        def joined(name: str) -> Tensor | None:
+            values = [getattr(part, name) for part in parts]
+            if any(value is None for value in values):
+                return None
+            wide = [v if v.dim() == 1 else functional.pad(v, (0, width - v.shape[1])) for v in values]
+            return torch.cat(wide)
+
+        return cls(**{f.name: joined(f.name) for f in fields(cls)})  # type: ignore[arg-type] # three are never None
 
 
 # ------------------------------------------------------------------------------------------------------ products
@@ -318,14 +408,13 @@ def filter_logits(logits: Tensor, top_k: Tensor | None, top_p: Tensor | None, mi
     return logits
 
 
-def draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One token per row by inverting the distribution function at one uniform number: (n, V) -> (n,) long."""
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """One token per row by inverting the distribution function at one uniform number: (n, V), (n,) -> (n,) long."""
     # On a CPU torch adds float32 up in float64 and rounds each sum; CUDA does so only where asked.
     cumulative = probabilities.cumsum(-1, dtype=torch.float64 if probabilities.is_cuda else None)
     total = cumulative[:, -1:]
-    uniform = torch.rand(len(total), 1, generator=generator, dtype=torch.float64).to(total)
     # Below the total after rounding too: behind it are only tokens that have no probability.
-    target = (uniform * total).minimum(total.nextafter(torch.zeros_like(total)))
+    target = (uniform.to(total)[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True).squeeze(1)
 
 
@@ -341,18 +430,13 @@ def generate(
     end_ids: Sequence[int],
     stop: Sequence[str] = (),
     generator: torch.Generator | None = None,
+    uniforms: Tensor | None = None,
     forced: Sequence[Sequence[int]] | None = None,
     process_logits: ProcessLogits | None = None,
     segments: Callable[[Sequence[list[int]]], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generation:
-    """Draw N completions.
-
-    prompts: B lists of tokens. group: (N,) long, which prompt each completion continues. end_ids: tokens that end a
-    completion and belong to it. stop: strings that end it; the text keeps them. forced: tokens with which each
-    completion begins, by row; they are not drawn. segments: what `process_logits` may ask for: the rows' tokens so far
-    -> (n,) int8. progress: called with (tokens so far, `max_new_tokens`).
-    """
+    """Draw N completions. See `GenerationRequest` for what the arguments mean."""
     rows = len(group)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     scores = torch.zeros(3, rows, max_new_tokens)
@@ -380,7 +464,12 @@ def generate(
                     sampled_from, *(_rows(f, here) for f in (plan.top_k, plan.top_p, plan.min_p))
                 )
                 behaviour = probabilities if sampled_from is logits else sampled_from.softmax(-1)
-                chosen = draw(behaviour, generator)
+                chance = (
+                    torch.rand(len(active), generator=generator, dtype=torch.float64)
+                    if uniforms is None
+                    else uniforms[active, position]
+                )
+                chosen = draw(behaviour, chance)
                 given = _forced(forced, active, position)
                 if given is not None:
                     chosen = torch.where(given.to(chosen) < 0, chosen, given.to(chosen))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from callwright import CallwrightError, Task
 from callwright.data import PARTS, Deck, make_deck, split
+from callwright.pipeline.rows import Rows
 from callwright.recipe import DataConfig
-from callwright.rows import Rows
 from hypothesis import given
 from hypothesis import strategies as st
 

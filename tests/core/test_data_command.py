@@ -11,8 +11,8 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from callwright import Task, cli
+from callwright.pipeline.prepared import CHANGES
 from callwright.plugins import build_component, find
-from callwright.prepared import CHANGES
 from callwright.recipe import check
 from typer.testing import CliRunner, Result
 

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from callwright import Answer, ExpectedCall, Task, Tool
-from callwright.data_report import write_reports
-from callwright.data_report.card import card, literal, size_category
-from callwright.data_report.examples import LONGEST, differences, question
-from callwright.data_report.flow import BAND
-from callwright.data_report.gather import (
+from callwright.pipeline.prepared import CHANGES, CORRECTED, DROPPED, UNREADABLE, Prepared, Step
+from callwright.pipeline.report import write_reports
+from callwright.pipeline.report.card import card, literal, size_category
+from callwright.pipeline.report.examples import LONGEST, differences, question
+from callwright.pipeline.report.flow import BAND
+from callwright.pipeline.report.gather import (
     CODES_WITH_EXAMPLES,
     EXAMPLES,
     MOST_CATEGORIES,
@@ -33,12 +34,11 @@ from callwright.data_report.gather import (
     gather,
     next_bin,
 )
-from callwright.data_report.page import STYLE, page
-from callwright.data_view import SHOWN_CODES, print_prepared
-from callwright.prepared import CHANGES, CORRECTED, DROPPED, UNREADABLE, Prepared, Step
+from callwright.pipeline.report.page import STYLE, page
+from callwright.pipeline.rows import SCHEMA, Rows, to_row
+from callwright.pipeline.view import SHOWN_CODES, print_prepared
 from callwright.recipe import Recipe, load_recipe
-from callwright.rows import SCHEMA, Rows, to_row
-from callwright_data.bfcl import Bfcl
+from callwright_data.sources.bfcl import Bfcl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console

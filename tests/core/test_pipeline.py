@@ -19,11 +19,11 @@ import pytest
 from callwright import CallwrightError, Task
 from callwright.data import load_split
 from callwright.display import SilentDisplay
-from callwright.pipeline import NotPrepared, estimates, prepare
-from callwright.prepared import Prepared
+from callwright.pipeline.prepare import NotPrepared, estimates, prepare
+from callwright.pipeline.prepared import Prepared
+from callwright.pipeline.rows import CHUNK, Rows, from_row, to_row
+from callwright.pipeline.stage_run import StepWriter
 from callwright.recipe import build, load_recipe
-from callwright.rows import CHUNK, Rows, from_row, to_row
-from callwright.stage_run import StepWriter
 from callwright.testing.stage_laws import odd_tasks
 from callwright.testing.strategies import tasks as any_task
 from hypothesis import HealthCheck, given, settings
@@ -241,13 +241,13 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
             raise OSError(number, os.strerror(number))
         real(stage, origin, *rest)
 
-    real = sys.modules["callwright.pipeline"].run_stage
-    monkeypatch.setattr("callwright.pipeline.run_stage", fails)
+    real = sys.modules["callwright.pipeline.prepare"].run_stage
+    monkeypatch.setattr("callwright.pipeline.prepare.run_stage", fails)
     with pytest.raises(CallwrightError, match=rf"data\.stages\.1: cannot write to .*{os.strerror(number)}; free some"):
         prepared(path)
     assert not list(data_cache.rglob(".new-*"))
     monkeypatch.undo()
-    monkeypatch.setattr("callwright.pipeline.cache_folder", lambda: data_cache)
+    monkeypatch.setattr("callwright.pipeline.prepare.cache_folder", lambda: data_cache)
     prepared(path)
     assert CALLS == ["sieve 3"]
 

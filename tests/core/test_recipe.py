@@ -430,7 +430,7 @@ def test_build_gives_components_names_and_origins(folder):
     assert parts.rewards[0].plugin.alpha == 1.0
     assert [(e.name, e.kind, e.plugin.beta) for e in parts.explorers] == [("Baseline", "explorer", 2.0)]
     assert type(parts.engine).__name__ == "Engine"
-    assert [o.kind for o in parts.origins] == ["dialect", "source", "reward", "reward", "explorer", "engine"]
+    assert [o.kind for o in parts.origins] == ["dialect", "source", "reward", "reward", "explorer", "engine", "rollout"]
     assert check(Path("q.yaml")) == []
 
 

@@ -16,7 +16,7 @@ from callwright import checkpoint
 from callwright.display import SilentDisplay
 from callwright.loop import Control
 from callwright.recipe import Recipe, build, load_recipe
-from callwright.run import _Run
+from callwright.run import Run
 from callwright.testing import check_explorer
 from callwright_explorers.reference_reset import ReferenceReset
 from callwright_explorers.reference_sync import ReferenceSync
@@ -230,7 +230,7 @@ def test_the_reference_moves_as_trls(share: float, tiny_model: Callable[..., Any
                 weights.add_(0.1 * torch.randn(weights.shape, generator=generator))
         peer.on_step_end(options, SimpleNamespace(global_step=step + 1), None, model=policy)
         explorer.step_ended(step, own.control)
-        _Run._change_what_was_asked(own)  # type: ignore[arg-type] # it needs no more of a run than this
+        Run._change_what_was_asked(own)  # type: ignore[arg-type] # it needs no more of a run than this
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
     assert bool(own.counters["reference_changed"])

@@ -21,6 +21,7 @@ ADAPTERS = ("trl", "verl", "ms_swift")
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("reward", "overlong"): {"max_tokens": 60, "buffer": 20},
     ("stage", "balance"): {"by": "calls", "ratio": 1.5},
+    ("stage", "limit"): {"rows": 3},
 }
 """For plugins with an option that has no default."""
 WITH_A_MODEL = {

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class JudgeServer:
     """`script(row, body, number)` gives what comes back on request `number` (from 0) about `row` (the JSON of the
-    user's turn): a verdict as a dict, a reply's text, or a `Response`."""
+    user's turn, or its text where it is none): a verdict as a dict, a reply's text, or a `Response`."""
 
     def __init__(self, script, usage=(100, 20)):
         self.script, self.usage = script, usage
@@ -38,6 +38,13 @@ def completion(text, usage=None, finish="stop"):
     return json.dumps(content)
 
 
+def row_of(turn):
+    try:
+        return json.loads(turn)
+    except ValueError:
+        return turn
+
+
 @contextmanager
 def serving(script, usage=(100, 20)):
     server = JudgeServer(script, usage)
@@ -55,7 +62,7 @@ def serving(script, usage=(100, 20)):
                 server.at_once += 1
                 server.most_at_once = max(server.most_at_once, server.at_once)
             try:
-                answer = server.script(json.loads(body["messages"][-1]["content"]), body, number)
+                answer = server.script(row_of(body["messages"][-1]["content"]), body, number)
                 server.over.wait(getattr(answer, "seconds", 0))
             finally:
                 with server.lock:

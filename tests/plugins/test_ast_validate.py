@@ -12,9 +12,9 @@ from callwright.plugins import build_component
 from callwright.testing import check_stage, tasks
 from callwright.types import Corrected, Dropped
 from callwright_data._allowed_values import LEFT_OUT, choices, plain_values
-from callwright_data._tool_check import ToolCheck
-from callwright_data.ast_validate import AstValidate, FindingCode, rewrite_calls
-from callwright_data.bfcl import NO_CALL, WITH_KEY, Bfcl
+from callwright_data.ast_validate.stage import AstValidate, FindingCode, rewrite_calls
+from callwright_data.ast_validate.tool_check import ToolCheck
+from callwright_data.sources.bfcl import NO_CALL, WITH_KEY, Bfcl
 from callwright_rewards.bfcl import check
 from callwright_rewards.call_match import AnswerKey
 from callwright_rewards.tool_schema import SchemaError, ToolSchema

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 from callwright import Answer, Dropped, ExpectedCall, Task, Tool
-from callwright_data.balance import Balance
-from callwright_data.bfcl import Bfcl
-from callwright_data.limit import Limit
+from callwright_data.sources.bfcl import Bfcl
+from callwright_data.stages.balance import Balance
+from callwright_data.stages.limit import Limit
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 from callwright import Answer, ExpectedCall, RowError, Source, Task
-from callwright_data._json_schema import json_schema
 from callwright_data._literals import literal
-from callwright_data._row_files import read_rows
-from callwright_data._rows import tasks
-from callwright_data.bfcl import Bfcl
-from callwright_data.glaive import Glaive
-from callwright_data.hermes import Hermes
-from callwright_data.jsonl import Jsonl
-from callwright_data.openai import OpenAI
-from callwright_data.toolace import ToolAce, bracket_calls
-from callwright_data.xlam import Xlam
+from callwright_data.sources._json_schema import json_schema
+from callwright_data.sources._row_files import read_rows
+from callwright_data.sources._rows import tasks
+from callwright_data.sources.bfcl import Bfcl
+from callwright_data.sources.glaive import Glaive
+from callwright_data.sources.hermes import Hermes
+from callwright_data.sources.jsonl import Jsonl
+from callwright_data.sources.openai import OpenAI
+from callwright_data.sources.toolace import ToolAce, bracket_calls
+from callwright_data.sources.xlam import Xlam
 from callwright_dialects.python_syntax import parse_calls
 from hypothesis import given
 from hypothesis import strategies as st

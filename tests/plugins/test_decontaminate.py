@@ -9,9 +9,9 @@ import re
 
 import pytest
 from callwright import CallwrightError, Dropped, Task, Tool
-from callwright.stages import StageContext
-from callwright_data.bfcl import CATEGORIES, Bfcl
-from callwright_data.decontaminate import Decontaminate
+from callwright.pipeline.context import StageContext
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
+from callwright_data.stages.decontaminate import Decontaminate
 from hypothesis import given
 from hypothesis import strategies as st
 

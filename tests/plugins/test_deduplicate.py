@@ -7,9 +7,9 @@ import re
 
 import pytest
 from callwright import Answer, Dropped, ExpectedCall, Task, Tool
-from callwright_data import _near_duplicates as near
-from callwright_data.bfcl import CATEGORIES, Bfcl
-from callwright_data.deduplicate import Deduplicate
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
+from callwright_data.stages import _near_duplicates as near
+from callwright_data.stages.deduplicate import Deduplicate
 from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st

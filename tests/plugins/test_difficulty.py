@@ -11,10 +11,10 @@ from callwright import CallwrightError, Dropped, StageContext, Task
 from callwright.recipe import build, load_recipe
 from callwright.testing import check_stage
 from callwright.testing.toys import fixed_tasks
-from callwright_data import _pass_rates
-from callwright_data._pass_rates import PassRates, Sampling, model_identity
-from callwright_data.bfcl import Bfcl
-from callwright_data.difficulty import Difficulty, DifficultyCode
+from callwright_data.sources.bfcl import Bfcl
+from callwright_data.stages import _pass_rates
+from callwright_data.stages._pass_rates import PassRates, Sampling, model_identity
+from callwright_data.stages.difficulty import Difficulty, DifficultyCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats

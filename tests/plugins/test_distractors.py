@@ -10,10 +10,10 @@ from callwright import Answer, ExpectedCall, Task, Tool
 from callwright.testing import check_stage
 from callwright.testing.scoring import gold_calls, rollouts_of
 from callwright.testing.strategies import tasks as any_task
-from callwright_data._look_alikes import OPPOSITES, LookAlikes, folded, opposite
-from callwright_data._renaming import PARAMETER_NAMES, TOOL_NAMES
-from callwright_data.bfcl import CATEGORIES, Bfcl
-from callwright_data.distractors import Distractors
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
+from callwright_data.stages._look_alikes import OPPOSITES, LookAlikes, folded, opposite
+from callwright_data.stages._renaming import PARAMETER_NAMES, TOOL_NAMES
+from callwright_data.stages.distractors import Distractors
 from callwright_dialects.json_calls import JsonCalls
 from callwright_rewards.ast_match import AstMatch
 from hypothesis import assume, given, settings

@@ -9,8 +9,8 @@ from callwright import Answer, Dropped, ExpectedCall, ParseStatus, Task, Tool
 from callwright.testing import check_stage
 from callwright.testing.scoring import rollouts_of
 from callwright.testing.strategies import tasks as any_task
-from callwright_data.bfcl import CATEGORIES, Bfcl
-from callwright_data.few_shot import FewShot
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
+from callwright_data.stages.few_shot import FewShot
 from callwright_dialects.python_calls import PythonCalls
 from callwright_rewards.ast_match import AstMatch
 from dialect_replies import CASES

@@ -11,8 +11,8 @@ from callwright.scoring import FailurePolicy, Named
 from callwright.testing import check_stage, gold_text, plugin, scores_of, tasks
 from callwright.testing.toys import stage_context
 from callwright.types import CallwrightError
-from callwright_data.bfcl import NO_CALL, WITH_KEY, Bfcl
-from callwright_data.gold_check import GoldCheck
+from callwright_data.sources.bfcl import NO_CALL, WITH_KEY, Bfcl
+from callwright_data.stages.gold_check import GoldCheck
 from callwright_rewards.ast_match import AstMatch
 from callwright_rewards.call_match import AnswerKey
 from callwright_rewards.tool_schema import SchemaError

@@ -6,8 +6,8 @@ from pathlib import Path
 import datasets
 import pytest
 from callwright import CallwrightError, RowError, Source
-from callwright_data.hub import Hub
-from callwright_data.xlam import Xlam
+from callwright_data.sources.hub import Hub
+from callwright_data.sources.xlam import Xlam
 
 DATA = Path(__file__).parent / "data"
 TOOL = {"name": "f", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}}}

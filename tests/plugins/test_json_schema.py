@@ -4,7 +4,14 @@ import typing
 
 import jsonschema
 import pytest
-from callwright_data._json_schema import NoSchema, json_schema, parameters_schema, python_type, tool, xlam_parameters
+from callwright_data.sources._json_schema import (
+    NoSchema,
+    json_schema,
+    parameters_schema,
+    python_type,
+    tool,
+    xlam_parameters,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter

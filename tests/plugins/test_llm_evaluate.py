@@ -15,14 +15,15 @@ from pathlib import Path
 
 import pytest
 from callwright import Answer, CallwrightError, Corrected, Dropped, ExpectedCall, Stage, Task, Tool
+from callwright.pipeline.context import StageContext
 from callwright.plugins import ComponentError, build_component
-from callwright.stages import StageContext
 from callwright.testing import check_stage
 from callwright.testing.stage_laws import odd_tasks
-from callwright_data import judge_endpoint
-from callwright_data.bfcl import Bfcl
-from callwright_data.judge import JudgeCode, JudgeOptions
-from callwright_data.judge_verdict import (
+from callwright_data.judging import endpoint as judge_endpoint
+from callwright_data.judging.judge import JudgeCode, JudgeOptions
+from callwright_data.judging.llm_evaluate import LlmEvaluate
+from callwright_data.judging.llm_final_check import LlmFinalCheck
+from callwright_data.judging.verdict import (
     CorrectedCall,
     JudgeCorrection,
     JudgeVerdict,
@@ -33,8 +34,7 @@ from callwright_data.judge_verdict import (
     schema_of,
     with_answer,
 )
-from callwright_data.llm_evaluate import LlmEvaluate
-from callwright_data.llm_final_check import LlmFinalCheck
+from callwright_data.sources.bfcl import Bfcl
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_server import Response, completion, serving

@@ -7,17 +7,17 @@ import random
 import pyarrow as pa
 import pytest
 from callwright import Answer, CallwrightError, Corrected, Dropped, ExpectedCall, Task, Tool
+from callwright.pipeline.rows import SCHEMA, Rows, to_row
 from callwright.plugins import build_component
-from callwright.rows import SCHEMA, Rows, to_row
 from callwright.testing import check_stage
 from callwright.testing.stage_laws import odd_tasks
-from callwright_data._row_keys import exact_key, normalised, question, tool_set, words
-from callwright_data.balance import Balance
-from callwright_data.bfcl import Bfcl
-from callwright_data.decontaminate import Decontaminate
-from callwright_data.deduplicate import Deduplicate
-from callwright_data.limit import Limit
-from callwright_data.split import Split
+from callwright_data.sources.bfcl import Bfcl
+from callwright_data.stages._row_keys import exact_key, normalised, question, tool_set, words
+from callwright_data.stages.balance import Balance
+from callwright_data.stages.decontaminate import Decontaminate
+from callwright_data.stages.deduplicate import Deduplicate
+from callwright_data.stages.limit import Limit
+from callwright_data.stages.split import Split
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 from callwright import Answer, CallwrightError, ExpectedCall, RowError, Source, Task, Tool
 from callwright.plugins import ComponentError, build_component
-from callwright_data._json_schema import json_schema
-from callwright_data.bfcl import CATEGORIES, OTHER_LANGUAGES, Bfcl
-from callwright_data.jsonl import Jsonl
+from callwright_data.sources._json_schema import json_schema
+from callwright_data.sources.bfcl import CATEGORIES, OTHER_LANGUAGES, Bfcl
+from callwright_data.sources.jsonl import Jsonl
 from callwright_data.tools_from_python import tools_from_python
 
 COUNTS = {
@@ -140,7 +140,8 @@ def test_bfcl_first_row():
 
 
 def test_bfcl_package_is_not_imported():
-    code = "import sys; from callwright_data.bfcl import Bfcl; list(Bfcl().load()); print('bfcl_eval' in sys.modules)"
+    lines = ["import sys", "from callwright_data.sources.bfcl import Bfcl", "list(Bfcl().load())"]
+    code = "; ".join([*lines, "print('bfcl_eval' in sys.modules)"])
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

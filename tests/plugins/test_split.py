@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from callwright import Task, Tool
 from callwright.testing.strategies import tasks as any_task
-from callwright_data.bfcl import Bfcl
-from callwright_data.split import Split
+from callwright_data.sources.bfcl import Bfcl
+from callwright_data.stages.split import Split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 from callwright import CallwrightError, Tool
-from callwright_data._docstrings import read_docstring
 from callwright_data.tools_from_python import tools_from_python
+from callwright_data.tools_from_python.docstrings import read_docstring
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from callwright import Rollouts
-from callwright_data.bfcl import CATEGORIES, Bfcl
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
 from callwright_rewards.bfcl import check
 
 ROOT = Path(__file__).parents[2]

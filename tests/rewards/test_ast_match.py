@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 from callwright import Answer, ExpectedCall, ReasonCode, Task, Tool
-from callwright_data.bfcl import Bfcl
+from callwright_data.sources.bfcl import Bfcl
 from callwright_dialects.funrl import FunRL
 from callwright_dialects.hermes import Hermes
 from callwright_dialects.python_calls import PythonCalls

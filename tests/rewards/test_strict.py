@@ -3,7 +3,7 @@
 import pytest
 from callwright import Answer, ExpectedCall, ReasonCode, Task, Tool
 from callwright.testing import check_reward
-from callwright_data.bfcl import CATEGORIES, Bfcl
+from callwright_data.sources.bfcl import CATEGORIES, Bfcl
 from callwright_dialects.funrl import FunRL
 from callwright_dialects.hermes import Hermes
 from callwright_dialects.python_calls import PythonCalls

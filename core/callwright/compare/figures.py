@@ -206,7 +206,7 @@ def _together(
     legend = figure.legend(lines, names, **place)  # type: ignore[arg-type]
     band = "line: mean over seeds, band or bar: lowest to highest seed" if counts[-1] > 1 else "one seed each"
     legend.set_title(f"{band} ({counts[0]} each)" if len(counts) == 1 < counts[0] else band)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _apart(
@@ -231,10 +231,11 @@ def _apart(
         axes.set_visible(False)
     figure.supylabel(plot.axis, fontsize=9)
     figure.suptitle(f"{plot.title} (black: {_label(baseline, baseline, None)})", fontweight="bold")
-    return _png(figure)
+    return as_png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The same bytes for the same figure."""
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})
     return image.getvalue()

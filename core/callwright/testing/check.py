@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from hypothesis.strategies import SearchStrategy
 
-from callwright.stages import StageContext
+from callwright.pipeline.context import StageContext
 from callwright.testing import dialect_laws, explorer_laws, reward_laws, stage_laws
 from callwright.testing.laws import Bench, Law, LawResult, LawsBroken, run_laws, source_of, switched_off
 from callwright.testing.reward_bench import RewardBench, regression_imports

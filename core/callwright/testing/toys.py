@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from callwright.stages import StageContext
+from callwright.pipeline.context import StageContext
 from callwright.testing.python_code import call_of
 from callwright.testing.strategies import answer_of, task_of
 from callwright.types import JSON, Task, Tool

@@ -1,0 +1,1 @@
+"""Stage two of the paper's pipeline: rules for tools and answers, each finding with a code."""

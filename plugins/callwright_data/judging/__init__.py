@@ -1,0 +1,1 @@
+"""Stage one of the paper's pipeline and its last evaluation: a judge reads rows, and corrects them."""

@@ -1,0 +1,1 @@
+"""Sources: each reads one published format and gives tasks."""

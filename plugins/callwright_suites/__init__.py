@@ -1,0 +1,1 @@
+"""First-party suites: benchmarks for `callwright eval --suite`."""

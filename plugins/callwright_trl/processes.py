@@ -1,0 +1,97 @@
+"""What the processes of a run share: the group's rows, a verdict, a number. All of it also works with one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from torch import nn
+
+T = TypeVar("T")
+
+
+def share_of(count: int, index: int, processes: int) -> range:
+    """Which of `count` things the process `index` takes care of: neighbours, and at most one more than any other."""
+    return range(count * index // processes, count * (index + 1) // processes)
+
+
+def gathered(accelerator: Accelerator, mine: T) -> list[T]:
+    """What every process has, in the order of the processes. Every process must call this."""
+    return list(gather_object([mine])) if accelerator.num_processes > 1 else [mine]
+
+
+def from_main(accelerator: Accelerator, value: T) -> T:
+    """What the main process has. Every process must call this; the others' `value` is not looked at."""
+    if accelerator.num_processes == 1:
+        return value
+    held: list[T] = [value]
+    broadcast_object_list(held)
+    return held[0]
+
+
+def any_of(accelerator: Accelerator, mine: bool) -> bool:
+    """Whether it holds in some process."""
+    return any(gathered(accelerator, mine))
+
+
+@contextmanager
+def whole_weights(accelerator: Accelerator, model: nn.Module) -> Iterator[None]:
+    """Within this, every process has all weights of a model that is sharded, so that each may run it on its own.
+
+    FSDP2 keeps the layers it has gathered until the end; DeepSpeed ZeRO-3 gathers all at once.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        from torch.distributed.fsdp import FSDPModule
+
+        sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        for module in sharded:
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
+        try:
+            yield
+        finally:
+            for module in sharded:
+                module.reshard()
+                module.set_reshard_after_forward(True, recurse=False)
+    elif _is_zero3(accelerator):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(model.parameters())):
+            yield
+    else:
+        yield
+
+
+def _is_zero3(accelerator: Accelerator) -> bool:
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    return plugin is not None and plugin.zero_stage == 3
+
+
+def through(wrapper: nn.Module, inner: nn.Module, function: Any, *arguments: Any) -> Any:
+    """`function(*arguments)`, called as the wrapped model's forward.
+
+    DDP, FSDP and DeepSpeed prepare gradients and gather weights in their own forward; what computes a loss with parts
+    of a model must run inside it.
+    """
+    before = inner.__dict__.get("forward")
+
+    def forward(*_: Any, **__: Any) -> Any:
+        restore()
+        return function(*arguments)
+
+    def restore() -> None:
+        if before is None:
+            inner.__dict__.pop("forward", None)
+        else:
+            inner.forward = before  # type: ignore[method-assign] # accelerate puts one there, for autocast
+
+    inner.forward = forward  # type: ignore[method-assign]
+    try:
+        # The argument makes DDP and FSDP find the device; nothing reads it.
+        return wrapper(torch.zeros(0))
+    finally:
+        restore()
