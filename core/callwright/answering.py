@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from callwright.packing import Policy
-    from callwright.recipe import ModelConfig
-    from callwright.sampling import Generation
+    from callwright.recipe import ModelConfig, Recipe
+    from callwright.sampling import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +42,28 @@ class Answerer(Protocol):
 
 @dataclass
 class LocalAnswerer:
-    """A model on this machine, through transformers and the core's own generation."""
+    """A model on this machine, through whatever the recipe's `rollouts` says draws completions."""
 
-    model: ModelConfig
+    recipe: Recipe
+    """Of it count `model`, `evaluate.batch_size` and `rollouts`."""
+    sampler: Sampler
     dialect: Dialect
     max_new_tokens: int
-    batch_size: int
     note: Callable[[str], None]
     warn: Callable[[str], None]
 
     def replies(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Reply]]:
         """Batches of neighbours in length, so that little of a batch is padding; the shortest first."""
+        import torch
+
         from callwright.models import context_length
         from callwright.rollouts import decode, encode_prompt, end_ids
+        from callwright.sampling import GenerationRequest, SamplingPlan
 
         if not tasks:
             return
-        policy, tokenizer = loaded_policy(self.model, self.dialect, tasks, self.note, self.warn)
-        context, ends = context_length(self.model.name), end_ids(tokenizer, policy.causal_lm)
+        policy, tokenizer = loaded_policy(self.recipe.model, self.dialect, tasks, self.note, self.warn)
+        context, ends = context_length(self.recipe.model.name), end_ids(tokenizer, policy.causal_lm)
         fitting: list[tuple[Task, list[int]]] = []
         for task in tasks:
             prompt = encode_prompt(tokenizer, self.dialect, task)
@@ -68,32 +72,26 @@ class LocalAnswerer:
             else:
                 fitting.append((task, prompt))
         fitting.sort(key=lambda pair: len(pair[1]))
-        for start in range(0, len(fitting), self.batch_size):
-            batch = fitting[start : start + self.batch_size]
-            generation = self._generated(policy, tokenizer, [prompt for _, prompt in batch], ends)
-            for row, (task, prompt) in enumerate(batch):
-                ids = generation.ids[row][generation.mask[row]].tolist()
-                text = decode(tokenizer, ids, ends)
-                yield task, Reply(text, bool(generation.truncated[row]), (len(prompt), len(ids)))
-
-    def _generated(
-        self, policy: Policy, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], ends: Sequence[int]
-    ) -> Generation:
-        """The one place where tokens are drawn: whatever else turns prompts into a `Generation` belongs here."""
-        import torch
-
-        from callwright.sampling import SamplingPlan, generate
-
-        return generate(
-            policy,
-            tokenizer,
-            prompts,
-            torch.arange(len(prompts)),
-            SamplingPlan.greedily(len(prompts)),
-            max_new_tokens=self.max_new_tokens,
-            end_ids=ends,
-            stop=self.dialect.stop,
-        )
+        at_once = self.recipe.evaluate.batch_size
+        try:
+            self.sampler.start(policy, tokenizer, self.recipe)
+            for start in range(0, len(fitting), at_once):
+                batch = fitting[start : start + at_once]
+                request = GenerationRequest(
+                    [prompt for _, prompt in batch],
+                    torch.arange(len(batch)),
+                    SamplingPlan.greedily(len(batch)),
+                    self.max_new_tokens,
+                    ends,
+                    self.dialect.stop,
+                )
+                generation = self.sampler.generate(request)
+                for row, (task, prompt) in enumerate(batch):
+                    ids = generation.ids[row][generation.mask[row]].tolist()
+                    text = decode(tokenizer, ids, ends)
+                    yield task, Reply(text, bool(generation.truncated[row]), (len(prompt), len(ids)))
+        finally:
+            self.sampler.close()
 
 
 def _too_long(prompt: int, reply: int, context: int) -> str:

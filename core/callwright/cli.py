@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from callwright.score_rows import Row
     from callwright.suites.command import SuiteCommand
     from callwright.suites.evaluation import Evaluation
-    from callwright.types import Dialect
 
 HELP = """Train language models to call functions with GRPO. Every reward, exploration strategy, data source and
 output format is a plugin, and a recipe, a YAML file, names those of a run."""
@@ -249,6 +249,10 @@ def evaluate(
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion, in tokens.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    rollouts: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What draws completions, such as vllm. Default: the recipe's, else local."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Also write the result here.")
     ] = None,
@@ -279,8 +283,8 @@ def evaluate(
     of_a_suite = {"--out": out, "--name": name, "--against": against, "--fresh": fresh or None}
     if suite is None and (lost := [option for option, value in of_a_suite.items() if value is not None]):
         raise typer.BadParameter(f"{', '.join(lost)} need --suite")
-    if endpoint is not None and (device or dtype):
-        raise typer.BadParameter("--device and --dtype are the endpoint's own matter: leave them out")
+    if endpoint is not None and (device or dtype or rollouts):
+        raise typer.BadParameter("--device, --dtype and --rollouts are the endpoint's own matter: leave them out")
     given = {
         "data.source.categories": None if suite else category or None,
         # Without --held-out all rows count, also in a category too small to hold so many out.
@@ -290,6 +294,7 @@ def evaluate(
         "evaluate.max_new_tokens": max_new_tokens,
         "model.device": device,
         "model.dtype": dtype,
+        "rollouts": rollouts,
     }
     settings = _evaluation_recipe(model, recipe, given)
     console = Console()
@@ -297,8 +302,8 @@ def evaluate(
         from callwright.suites.command import SuiteCommand
 
         command = SuiteCommand(suite, model, name, category or [], rows, out, against, fresh)
-        own = recipe is None and not _recipe_of_the_run(model).is_file()
-        found = _evaluate_suite(command, settings, None if own else build(settings), endpoint, key_env, console)
+        trained_on_a_recipe = recipe is not None or _recipe_of_the_run(model).is_file()
+        found = _evaluate_suite(command, settings, build(settings), trained_on_a_recipe, endpoint, key_env, console)
         if json_file is not None:
             _write_json(json_file, found.to_json())
         return
@@ -309,8 +314,8 @@ def evaluate(
     display = make_display(console)
     try:
         tasks = _first_rows(_tasks(settings, components, held_out, display), rows)
-        if endpoint is not None:
-            answerer = _answerer(settings, components.dialect, longest, endpoint, key_env, display)
+        if endpoint is not None or settings.rollouts.use != "local":
+            answerer = _answerer(settings, components, longest, endpoint, key_env, display)
             result = evaluate_answers(answerer, tasks, settings, components, display)
         else:
             result = evaluate_model(
@@ -332,43 +337,45 @@ def evaluate(
 def _evaluate_suite(
     command: SuiteCommand,
     settings: Recipe,
-    components: Components | None,
+    components: Components,
+    as_in_the_recipe: bool,
     endpoint: str | None,
     key_env: str,
     console: Console,
 ) -> Evaluation:
-    """components: those of a recipe that says how the model was trained to answer; None for the suite's own way."""
+    """as_in_the_recipe: ask in the recipe's dialect, and not in the suite's own."""
     from callwright.locate import state_of
     from callwright.suites.command import run_suite, suite_of
 
     suite = suite_of(command.suite)
-    dialect = suite.dialect if components is None else components.dialect
-    longest = settings.evaluate.max_new_tokens
-    if longest is None:
-        longest = suite.max_new_tokens if components is None else settings.train.max_new_tokens
-    asked_as = {"use": "the suite's own"} if components is None else settings.dialect.model_dump()
+    asked_as = settings.dialect.model_dump() if as_in_the_recipe else {"use": "the suite's own"}
+    longest = settings.train.max_new_tokens if as_in_the_recipe else suite.max_new_tokens
+    longest = settings.evaluate.max_new_tokens or longest
+    if not as_in_the_recipe:
+        components = replace(components, dialect=suite.dialect)
     depends_on = {
         "model": command.model,
         "weights": None if endpoint else state_of(command.model),
         "dtype": None if endpoint else settings.model.dtype,
+        "answered_by": "endpoint" if endpoint else settings.rollouts.use,
         "dialect": asked_as,
         "max_new_tokens": longest,
     }
     display = make_display(console)
-    answerer = _answerer(settings, dialect, longest, endpoint, key_env, display)
-    return run_suite(command, suite, answerer, dialect, depends_on, display, console)
+    answerer = _answerer(settings, components, longest, endpoint, key_env, display)
+    return run_suite(command, suite, answerer, components.dialect, depends_on, display, console)
 
 
 def _answerer(
-    settings: Recipe, dialect: Dialect, longest: int, endpoint: str | None, key_env: str, notes: Display
+    settings: Recipe, components: Components, longest: int, endpoint: str | None, key_env: str, notes: Display
 ) -> Answerer:
     from callwright.answering import LocalAnswerer
     from callwright.endpoint import EndpointAnswerer
 
     at_once = settings.evaluate.batch_size
     if endpoint is not None:
-        return EndpointAnswerer(endpoint, settings.model.name, dialect, longest, at_once, key_env)
-    return LocalAnswerer(settings.model, dialect, longest, at_once, notes.note, notes.warn)
+        return EndpointAnswerer(endpoint, settings.model.name, components.dialect, longest, at_once, key_env)
+    return LocalAnswerer(settings, components.sampler, components.dialect, longest, notes.note, notes.warn)
 
 
 def _evaluation_recipe(model: str, path: Path | None, given: Mapping[str, object]) -> Recipe:

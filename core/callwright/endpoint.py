@@ -103,10 +103,10 @@ class Connection:
     retry_wait: float = 1.0
     """Seconds before the second try; doubled for each further one, up to a minute, and longer if the endpoint says."""
     requests_per_minute: float | None = None
+    sends: Callable[[], None] = lambda: None
+    """Called for every request that is sent, tries included."""
 
     def __post_init__(self) -> None:
-        self.requests = 0
-        """Sent so far, tries included."""
         self._client: AsyncOpenAI | None = None
         self._next_start = 0.0
         self._failed: str | None = None
@@ -170,7 +170,7 @@ class Connection:
         await self._turn()
         if self._failed is not None:
             raise CallwrightError(self._failed)
-        self.requests += 1
+        self.sends()
         try:
             async with asyncio.timeout(self.timeout):  # the client's own limits each read, not the whole reply
                 response = await self._client.post("/chat/completions", body=dict(body), cast_to=httpx2.Response)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from callwright import Answer, CallwrightError, Corrected, Dropped, ExpectedCall, Stage, Task, Tool
+from callwright.endpoint import Connection
 from callwright.pipeline.context import StageContext
 from callwright.plugins import ComponentError, build_component
 from callwright.testing import check_stage
@@ -475,7 +476,7 @@ def test_requests_per_minute(monkeypatch):
     async def sleep(self, seconds):
         waits.append(seconds)
 
-    monkeypatch.setattr(judge_endpoint.Endpoint, "_sleep", sleep)
+    monkeypatch.setattr(Connection, "_sleep", sleep)
     started = time.monotonic()
     with serving(lambda row, body, number: RIGHT) as server:
         run(server, tasks(5), judge={"requests_per_minute": 0.6})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from callwright import Answer, CallwrightError, Corrected, Dropped, Task
+from callwright.answering import Reply
+from callwright.locate import state_of
 from callwright.types import JSON, Message
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -131,17 +132,6 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the judge said, unread."""
-
-    text: str
-    cut_off: bool = False
-    """It ended at `max_tokens`."""
-    tokens: tuple[int, int] | None = None
-    """Of the prompt and of the reply, if the endpoint says so."""
-
-
-@dataclass(frozen=True, slots=True)
 class NoReply:
     """This question has no answer, for a reason that is the row's: a prompt that is too long, say."""
 
@@ -202,7 +192,7 @@ class Memory:
         self._judge, self._cache = judge, cache
         self._identity: JSON = [_PROMPTS, judge.model, judge.local, judge.temperature, judge.max_tokens, judge.extra]
         if judge.local is not None:
-            self._identity += [judge.dtype, _state(judge.local)]
+            self._identity += [judge.dtype, state_of(judge.local)]
 
     def key(self, question: Question) -> str:
         return answer_key(self._identity, list(question.messages), schema_of(question.form), list(question.number))
@@ -228,17 +218,6 @@ class Memory:
 
     def _format_key(self) -> str:
         return answer_key("reply format", self._judge.base_url, self._judge.model)
-
-
-def _state(name: str) -> JSON:
-    """What a local model's name stands for now: other weights under the same name are another judge."""
-    from callwright.locate import resolve
-
-    path = resolve(name)
-    if isinstance(path, str):
-        return path
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 class Answering(Protocol):
@@ -430,13 +409,3 @@ def _shown(text: str) -> str:
     """A model's text on one line, without control characters, not endless."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
-
-
-def secret_of(judge: JudgeOptions) -> str | None:
-    """The endpoint's key, from the environment and nowhere else. Raises CallwrightError for what can be no key."""
-    key = os.environ.get(judge.api_key_env, "").strip()
-    if not re.fullmatch(r"[!-~]*", key):
-        raise CallwrightError(
-            f"the environment variable {judge.api_key_env} holds no key: it has spaces or characters that are not ASCII"
-        )
-    return key or None

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import torch
 from callwright import Task
+from callwright.answering import Reply
 from callwright.models import autocast_dtype, context_length, load_model
 from callwright.packing import Policy
 from callwright.rollouts import decode, end_ids
 from callwright.sampling import SamplingPlan, choose_path, generate
 from callwright.types import Message
 
-from callwright_data.judging.judge import Counts, Evaluation, JudgeOptions, Memory, NoReply, Question, Reply, Result
+from callwright_data.judging.judge import Counts, Evaluation, JudgeOptions, Memory, NoReply, Question, Result
 
 
 @dataclass
