@@ -15,7 +15,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,18 @@ def save(
 
     Raises CallwrightError if it cannot be written; the checkpoints that were there stay as they were.
     """
+    with writing(folder, state, keep=keep) as temporary:
+        write_model(temporary, model, tokenizer)
+        write_state(temporary, state, optimizer, generators or {})
+    return folder / temporary.name.removeprefix(".new-")
+
+
+@contextmanager
+def writing(folder: Path, state: State, *, keep: int) -> Iterator[Path]:
+    """A folder to write a checkpoint of `state` into, which takes its name when all is there and on the disk.
+
+    `write_state` must write the last file. Removes all but the `keep` newest checkpoints. Raises as `save` does.
+    """
     for name, value in state.to_json().items():
         require_json(f"state.{name}", value)
     final = folder / f"step-{state.step:06d}"
@@ -92,8 +105,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         _clean(folder)
         temporary.mkdir()
-        write_model(temporary, model, tokenizer)
-        _write_rest(temporary, state, optimizer, generators or {})
+        yield temporary
         _flush(temporary)
         _put_in_place(temporary, final)
         for old in _whole(folder)[: -max(keep, 1)]:
@@ -103,17 +115,17 @@ def save(
         if _is_disk_error(error):
             raise CallwrightError(_cannot_write(folder, state.step, error)) from error
         raise
-    return final
 
 
 def load(
     path: Path,
     *,
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
+    model: PreTrainedModel | None,
+    optimizer: torch.optim.Optimizer | None,
     generators: Mapping[str, torch.Generator] | None = None,
 ) -> State:
-    """Put model, optimizer, generators and the global generators back to what they were at `save`, bit for bit.
+    """Put model, optimizer, generators and the global generators back to what they were at `save`, bit for bit; model
+    and optimizer are None where another library keeps them.
 
     Raises CallwrightError if the checkpoint is damaged or belongs to another model, optimizer or set of generators;
     then some of them may have changed already.
@@ -125,8 +137,10 @@ def load(
         content = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(f"it has format {content['format']}, and this callwright reads format {_FORMAT}")
-        read_model(path, model)
-        read_optimizer(content["optimizer"], load_file(path / "optimizer.safetensors"), optimizer)
+        if model is not None:
+            read_model(path, model)
+        if optimizer is not None:
+            read_optimizer(content["optimizer"], load_file(path / "optimizer.safetensors"), optimizer)
         read_random(content["random"], load_file(path / "random.safetensors"), generators or {})
         return State(**content["state"], tensors=load_file(path / "tensors.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -137,12 +151,13 @@ def load(
         ) from error
 
 
-def _write_rest(
-    folder: Path, state: State, optimizer: torch.optim.Optimizer, generators: Mapping[str, torch.Generator]
+def write_state(
+    folder: Path, state: State, optimizer: torch.optim.Optimizer | None, generators: Mapping[str, torch.Generator]
 ) -> None:
+    """All but the model. optimizer: None where another library keeps it."""
     from safetensors.torch import save_file
 
-    plain_optimizer, optimizer_tensors = optimizer_state(optimizer)
+    plain_optimizer, optimizer_tensors = (None, {}) if optimizer is None else optimizer_state(optimizer)
     plain_random, random_tensors = random_state(generators)
     save_file(optimizer_tensors, folder / "optimizer.safetensors")
     save_file(random_tensors, folder / "random.safetensors")

@@ -33,13 +33,19 @@ def require_json(place: str, value: JSON) -> None:
         raise CallwrightError(f"{place}: a {type(value).__name__} is no JSON value, so a checkpoint cannot hold it")
 
 
-def write_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_model(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """weights: the model's state, where its own is in parts elsewhere."""
     if _is_adapted(model):
         # save_embedding_layers="auto" would ask the hub whether the base model's vocabulary has changed
-        model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        model.save_pretrained(folder / "adapter", save_embedding_layers=False, state_dict=weights)
         return
     with quiet():
-        model.save_pretrained(folder / "model")
+        model.save_pretrained(folder / "model", state_dict=weights)
         tokenizer.save_pretrained(folder / "model")
 
 

@@ -50,6 +50,10 @@ class EvalResult:
         return cls(**{**content, "by_category": by_category})
 
 
+Outcome = tuple[Task, str | None]
+"""A task and why its answer is not right: "correct" where it is, None where no reward judged it."""
+
+
 def evaluate(
     policy: Policy,
     tokenizer: PreTrainedTokenizerBase,
@@ -62,14 +66,17 @@ def evaluate(
     display: Display,
     phase: str = "evaluate",
     context: int | None = None,
-) -> EvalResult:
-    """Answer every task greedily and count. `context`: prompts that do not fit into so many tokens are left out."""
+) -> list[Outcome]:
+    """Answer every task greedily; `result_of` makes a result of the outcomes.
+
+    context: prompts that do not fit into so many tokens have no outcome but None.
+    """
     ends = end_ids(tokenizer, policy.causal_lm)
     prompts = [encode_prompt(tokenizer, dialect, task) for task in tasks]
     fitting = [i for i, ids in enumerate(prompts) if context is None or len(ids) + max_new_tokens <= context]
     # Neighbours in length share a batch, so that little of it is padding.
     fitting.sort(key=lambda i: len(prompts[i]))
-    outcomes: list[tuple[Task, str | None]] = [(tasks[i], None) for i in {*range(len(tasks))}.difference(fitting)]
+    outcomes: list[Outcome] = [(tasks[i], None) for i in {*range(len(tasks))}.difference(fitting)]
     display.phase(phase, 0, len(tasks))
     for start in range(0, len(fitting), batch_size):
         batch = fitting[start : start + batch_size]
@@ -93,7 +100,7 @@ def evaluate(
         hooks.score(rollouts)
         outcomes += [(task, first_reason(rollouts, row, hooks.counted)) for row, task in enumerate(rollouts.tasks)]
         display.phase(phase, len(outcomes), len(tasks))
-    return _count(outcomes)
+    return outcomes
 
 
 def first_reason(rollouts: Rollouts, row: int, rewards: Sequence[str]) -> str | None:
@@ -113,7 +120,8 @@ def _first_reason(verdicts: Sequence[Verdict]) -> str | None:
     return "correct"
 
 
-def _count(outcomes: Sequence[tuple[Task, str | None]]) -> EvalResult:
+def result_of(outcomes: Sequence[Outcome]) -> EvalResult:
+    """The result of an evaluation. Raises CallwrightError where no task was judged."""
     judged = [(task, reason) for task, reason in outcomes if reason is not None]
     if not judged:
         raise CallwrightError(
@@ -154,7 +162,7 @@ def evaluate_model(
     # A reward judges for itself here: what it waits for in a sum is no matter.
     hooks = Hooks([replace(r, after=None) for r in rewards], Defaults("group", 0.2, 0.2, 0.0), "all")
     try:
-        result = evaluate(
+        outcomes = evaluate(
             policy,
             tokenizer,
             dialect,
@@ -171,7 +179,7 @@ def evaluate_model(
         display.warn(f"reward '{name}' failed on {count} rows, which have no verdict. The first time:\n{first}")
     if hooks.stop_reason is not None:
         raise CallwrightError(hooks.stop_reason)
-    return result
+    return result_of(outcomes)
 
 
 def evaluate_answers(
@@ -192,13 +200,14 @@ def evaluate_answers(
         else:
             outcomes.append((task, None))
         display.phase(phase, done, len(tasks))
-    counted = [reward.name for reward in components.rewards if not reward.part.watched]
+    judging = [reward.name for reward in components.rewards if not reward.part.watched]
     failures: dict[str, list[str]] = {}
-    for one in score_rows(rows, recipe, components, lambda done, of: display.phase("score", done, of)):
-        outcomes.append((one.row.task, _first_reason([one.verdicts[name] for name in counted])))
+    scored = score_rows(rows, recipe, components, lambda done, of: display.phase("score", done, of)) if rows else []
+    for one in scored:
+        outcomes.append((one.row.task, _first_reason([one.verdicts[name] for name in judging])))
         for name, verdict in one.verdicts.items():
             if verdict.failure is not None:
                 failures.setdefault(name, []).append(verdict.failure)
     for name, texts in failures.items():
         display.warn(f"reward '{name}' failed on {len(texts)} rows, which have no verdict. The first time:\n{texts[0]}")
-    return _count(outcomes)
+    return result_of(outcomes)

@@ -264,6 +264,14 @@ class Hooks:
         taken, self._scorer.metrics = self._scorer.metrics, {}
         return {f"metric/{name}": sum(values) / len(values) for name, values in taken.items()}
 
+    def reward_news(self) -> tuple[dict[str, tuple[int, str]], str | None, dict[str, list[float]]]:
+        """`failures`, `stop_reason` and what rewards reported, for a process in which no reward was asked."""
+        return self._scorer.failures, self._scorer.stop_reason, self._scorer.metrics
+
+    def take_reward_news(self, news: tuple[dict[str, tuple[int, str]], str | None, dict[str, list[float]]]) -> None:
+        """Know what another process' `reward_news` says."""
+        self._scorer.failures, self._scorer.stop_reason, self._scorer.metrics = news
+
     def close(self) -> None:
         """End what rewards run outside this process."""
         self._scorer.close()

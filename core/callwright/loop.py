@@ -129,13 +129,16 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             self.display.warn(f"{error}; the update is skipped")
             metrics["skipped_update"] = 1.0
-        metrics |= describe(rollouts, self.hooks)
+        return metrics | self.figures(rollouts, metrics["tokens"], started, collected), rollouts
+
+    def figures(self, rollouts: Rollouts, tokens: float, started: float, collected: float) -> dict[str, float]:
+        """What there is to say of a step that ends now, and was `started` and had its completions at these times."""
+        metrics = describe(rollouts, self.hooks)
         ended = time.perf_counter()
         metrics |= {f"seconds/plugin/{name}": seconds for name, seconds in self.hooks.take_seconds().items()}
         metrics |= {"seconds": ended - started, "seconds/collect": collected - started}
-        metrics |= {"seconds/update": ended - collected}
-        metrics["tokens_per_second"] = metrics["tokens"] / (ended - started)
-        return metrics, rollouts
+        metrics |= {"seconds/update": ended - collected, "tokens_per_second": tokens / (ended - started)}
+        return metrics
 
     # ------------------------------------------------------------------------------------------ completions
 
@@ -168,7 +171,10 @@ class Learner:
 
     def reward(self, rollouts: Rollouts) -> BadNumber | None:
         """Fill `verdicts`, `rewards` and `total`. Returns the first number that is not finite, if there is one."""
-        problem = self.hooks.score(rollouts)
+        return self.total(rollouts, self.hooks.score(rollouts))
+
+    def total(self, rollouts: Rollouts, problem: BadNumber | None) -> BadNumber | None:
+        """Fill `total` from the verdicts, which are there. `problem`: the first score that is not finite."""
         rollouts.total = self.hooks.combine(rollouts)
         try:
             rollouts.total = rollouts.total + self.hooks.shape_rewards(rollouts)
@@ -216,10 +222,17 @@ class Learner:
 
     def draw(self, request: GenerationRequest) -> Generation:
         """What the sampler draws, with the policy's own log-probabilities and entropy where it does not know them."""
+        if request.uniforms is None:
+            self.draw_uniforms(request)
         generation = self.sampler.generate(request)
         if generation.policy_logps is None or generation.entropy is None:
             self.score(request, generation)
         return generation
+
+    def draw_uniforms(self, request: GenerationRequest) -> None:
+        """One number for each row and place, ahead: a completion depends on no other row, nor on who draws it."""
+        shape = (len(request.group), request.max_new_tokens)
+        request.uniforms = torch.rand(shape, generator=self.generator, dtype=torch.float64)
 
     @torch.no_grad()
     def score(self, request: GenerationRequest, generation: Generation) -> None:
@@ -326,15 +339,7 @@ class Learner:
     def update(self, rollouts: Rollouts) -> dict[str, float]:
         """Change the weights: `train.passes` optimizer steps over all rows. Returns the means over the passes."""
         train = self.recipe.train
-        assert rollouts.total is not None
-        assert rollouts.advantages is not None
-        takes_part = ~rollouts.total.isnan()
-        shares = grpo.token_shares(rollouts.mask, takes_part, train.aggregation, train.max_new_tokens)
-        rows = takes_part.nonzero().squeeze(1).tolist()
-        if not self.hooks.learns_without_advantage:
-            # The gradient of such a row is exactly zero: most of a step's rows once the model is nearly always right.
-            learns = (rollouts.advantages != 0).any(1)
-            rows = [row for row in rows if learns[row]]
+        rows, shares = self.rows_to_learn(rollouts)
         if not rows:
             return {"loss": 0.0, "grad_norm": 0.0}
         self.policy.model.train()
@@ -353,6 +358,20 @@ class Learner:
             sums["grad_norm"] += self.apply_gradient(rollouts.step)
             self.sampler.weights_changed()
         return {name: value / train.passes for name, value in sums.items()}
+
+    def rows_to_learn(self, rollouts: Rollouts) -> tuple[list[int], Tensor]:
+        """The rows that have a gradient, and each token's share of the step's loss."""
+        train = self.recipe.train
+        assert rollouts.total is not None
+        assert rollouts.advantages is not None
+        takes_part = ~rollouts.total.isnan()
+        shares = grpo.token_shares(rollouts.mask, takes_part, train.aggregation, train.max_new_tokens)
+        rows = takes_part.nonzero().squeeze(1).tolist()
+        if not self.hooks.learns_without_advantage:
+            # The gradient of such a row is exactly zero: most of a step's rows once the model is nearly always right.
+            learns = (rollouts.advantages != 0).any(1)
+            rows = [row for row in rows if learns[row]]
+        return rows, shares
 
     def micro_batches(self, rollouts: Rollouts, rows: list[int]) -> Iterator[list[int]]:
         """Cut rows into parts of at most `train.tokens_per_micro_batch` tokens; rows of a prompt stay together as far
@@ -418,6 +437,12 @@ class Learner:
 
     def backward(self, batch: MicroBatch) -> dict[str, float]:
         """Add the micro-batch's gradient. Returns its part of the step's loss, by term."""
+        loss, metrics = self.loss_of(batch)
+        loss.backward()
+        return metrics
+
+    def loss_of(self, batch: MicroBatch) -> tuple[Tensor, dict[str, float]]:
+        """The micro-batch's part of the step's loss, and its figures by term. Raises BadNumber if it is not finite."""
         train = self.recipe.train
         policy_loss = batch.aggregate(self.hooks.policy_loss(batch) * batch.token_weights)
         terms = {"policy_loss": policy_loss, **self.hooks.loss_terms(batch)}
@@ -429,13 +454,12 @@ class Learner:
             )
         if not bool(loss.isfinite()):  # each part of it is: their sum is too large
             raise BadNumber("the loss", "sum", batch.rollouts.step, None, float(loss.detach()))
-        loss.backward()
         metrics = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
         clipped = grpo.clip_mask(
             batch.logps.detach(), batch.old_logps, batch.advantages, train.clip_low, train.clip_high
         )
         metrics["clip_share"] = float(batch.aggregate(clipped.float()))
-        return metrics
+        return loss, metrics
 
     def apply_gradient(self, step: int) -> float:
         """Clip the gradient to `train.max_grad_norm` and change the weights. Returns the norm before clipping."""

@@ -23,7 +23,7 @@ import torch
 from callwright import checkpoint
 from callwright.data import Split, load_split, make_deck
 from callwright.display import Display
-from callwright.evaluate import EvalResult, evaluate
+from callwright.evaluate import EvalResult, Outcome, evaluate, result_of
 from callwright.files import replacing
 from callwright.grpo import Defaults
 from callwright.hooks import Hooks
@@ -94,7 +94,7 @@ class Run:
                 f"{too_long} of {len(self.split.train)} training prompts do not fit the model's context: skipped"
             )
 
-        _seed_everything(recipe.seed)
+        seed_everything(recipe.seed)
         display.note(f"loading {model.name}")
         loaded = load_model(
             model.name,
@@ -374,12 +374,12 @@ class Run:
             return None
         self.learner.policy.model.eval()
         plugins = self.hooks.state_dict()
-        result = self.evaluate(tasks, phase)
+        result = result_of(self.answers(tasks, phase))
         self.hooks.load_state_dict(plugins)  # no plugin learns from an evaluation
         return result
 
-    def evaluate(self, tasks: Sequence[Task], phase: str) -> EvalResult:
-        """Greedy answers to some tasks, counted."""
+    def answers(self, tasks: Sequence[Task], phase: str) -> list[Outcome]:
+        """What becomes of greedy answers to some tasks."""
         settings = self.recipe.evaluate
         return evaluate(
             self.learner.policy,
@@ -417,7 +417,7 @@ def _frozen_copy(model: Any) -> Any:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """The global generators too: a plugin may draw from any of them, and checkpoints hold them all."""
     random.seed(seed)
     numpy.random.seed(seed % 2**32)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 T = TypeVar("T")
 
@@ -19,35 +20,33 @@ def share_of(count: int, index: int, processes: int) -> range:
     return range(count * index // processes, count * (index + 1) // processes)
 
 
-def gathered(accelerator: Accelerator, mine: T) -> list[T]:
+def gathered(mine: T) -> list[T]:
     """What every process has, in the order of the processes. Every process must call this."""
-    return list(gather_object([mine])) if accelerator.num_processes > 1 else [mine]
+    return list(gather_object([mine])) if PartialState().num_processes > 1 else [mine]
 
 
-def from_main(accelerator: Accelerator, value: T) -> T:
+def from_main(value: T) -> T:
     """What the main process has. Every process must call this; the others' `value` is not looked at."""
-    if accelerator.num_processes == 1:
+    if PartialState().num_processes == 1:
         return value
     held: list[T] = [value]
     broadcast_object_list(held)
     return held[0]
 
 
-def any_of(accelerator: Accelerator, mine: bool) -> bool:
+def any_of(mine: bool) -> bool:
     """Whether it holds in some process."""
-    return any(gathered(accelerator, mine))
+    return any(gathered(mine))
 
 
 @contextmanager
-def whole_weights(accelerator: Accelerator, model: nn.Module) -> Iterator[None]:
+def whole_weights(model: nn.Module) -> Iterator[None]:
     """Within this, every process has all weights of a model that is sharded, so that each may run it on its own.
 
-    FSDP2 keeps the layers it has gathered until the end; DeepSpeed ZeRO-3 gathers all at once.
+    FSDP2 keeps the layers that it has gathered until the end; DeepSpeed ZeRO-3 gathers all at once.
     """
-    if accelerator.distributed_type == DistributedType.FSDP:
-        from torch.distributed.fsdp import FSDPModule
-
-        sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    if sharded:
         for module in sharded:
             module.set_reshard_after_forward(False, recurse=False)
             module.unshard()
@@ -57,18 +56,13 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> Iterator[None]:
             for module in sharded:
                 module.reshard()
                 module.set_reshard_after_forward(True, recurse=False)
-    elif _is_zero3(accelerator):
+    elif any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         import deepspeed
 
         with deepspeed.zero.GatheredParameters(list(model.parameters())):
             yield
     else:
         yield
-
-
-def _is_zero3(accelerator: Accelerator) -> bool:
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    return plugin is not None and plugin.zero_stage == 3
 
 
 def through(wrapper: nn.Module, inner: nn.Module, function: Any, *arguments: Any) -> Any:
@@ -87,9 +81,9 @@ def through(wrapper: nn.Module, inner: nn.Module, function: Any, *arguments: Any
         if before is None:
             inner.__dict__.pop("forward", None)
         else:
-            inner.forward = before  # type: ignore[method-assign] # accelerate puts one there, for autocast
+            inner.forward = before  # accelerate puts one there, for autocast
 
-    inner.forward = forward  # type: ignore[method-assign]
+    inner.forward = forward
     try:
         # The argument makes DDP and FSDP find the device; nothing reads it.
         return wrapper(torch.zeros(0))

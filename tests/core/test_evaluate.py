@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from callwright import Answer, CallwrightError, ExpectedCall, Reason, Rollouts, Task, Tool, Verdict, hookimpl
 from callwright.display import SilentDisplay
-from callwright.evaluate import EvalResult, evaluate, evaluate_model
+from callwright.evaluate import EvalResult, evaluate, evaluate_model, result_of
 from callwright.grpo import Defaults
 from callwright.hooks import Hooks, Named
 from callwright.packing import Policy
@@ -58,7 +58,7 @@ def measure(tiny_model: Callable[..., Any], tiny_tokenizer: Any) -> Callable[...
         named = [Named(f"r{i}", plugin, "reward", weight) for i, (plugin, weight) in enumerate(rewards)]
         arguments: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 4, "display": SilentDisplay(), **changes}
         hooks = Hooks(named, Defaults("group", 0.2, 0.2, 0.0), "sum")
-        return evaluate(policy, tiny_tokenizer, DIALECT, hooks, tasks, **arguments)
+        return result_of(evaluate(policy, tiny_tokenizer, DIALECT, hooks, tasks, **arguments))
 
     return measure
 

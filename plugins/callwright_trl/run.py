@@ -1,0 +1,120 @@
+"""A run whose steps TRL's trainer makes, in one process or in many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+from callwright import checkpoint
+from callwright.checkpoint_parts import write_model
+from callwright.display import Display, SilentDisplay
+from callwright.evaluate import Outcome
+from callwright.recipe import Components, Recipe
+from callwright.run import Run, seed_everything
+from callwright.types import Task
+
+from callwright_trl.learner import SharedLearner
+from callwright_trl.processes import from_main, gathered, share_of
+
+if TYPE_CHECKING:
+    from callwright_trl.trainer import CallwrightTrainer
+
+
+class TrlRun(Run):
+    """As `Run`, in every process of `accelerate launch`. The main process alone writes and shows."""
+
+    learner: SharedLearner
+
+    def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
+        self.processes = PartialState(cpu=recipe.model.device == "cpu")
+        self.trainer: CallwrightTrainer | None = None
+        self.checkpoint: Path | None = None
+        super().__init__(recipe, components, display if self.writes else SilentDisplay(), resume)
+
+    @property
+    def device(self) -> str:
+        """Each process' own."""
+        return str(self.processes.device)
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.processes.is_main_process)
+
+    def make_learner(self, **parts: Any) -> SharedLearner:
+        return SharedLearner(**parts, processes=self.processes)
+
+    # ---------------------------------------------------------------------------------------------------- steps
+
+    def make_steps(self, done: int) -> int:
+        from callwright_trl.trainer import CallwrightTrainer
+
+        if done >= self.recipe.train.steps or self.control.stopped is not None:
+            return done
+        self.trainer = CallwrightTrainer(self, self.parts())
+        seed_everything(self.recipe.seed)  # the trainer gave every process another seed, and plugins need the same
+        self.trainer.train()
+        return self.trainer.steps_done
+
+    def parts(self) -> int:
+        """In how many parts each process computes a step's gradient, so that `train.tokens_per_micro_batch` holds for
+        the longest prompts and completions that there may be."""
+        train = self.recipe.train
+        longest = max(map(len, self.learner.deck.prompts))
+        groups = math.ceil(train.prompts_per_step / self.processes.num_processes)
+        shared = self.learner.policy.packed
+        tokens = groups * (longest * (1 if shared else train.group_size) + train.group_size * train.max_new_tokens)
+        return max(1, math.ceil(tokens / train.tokens_per_micro_batch))
+
+    def prepared(self, trainer: CallwrightTrainer) -> None:
+        """The trainer has wrapped the model and is about to make the first step."""
+        self.learner.wrap(trainer.model_wrapped)
+        assert trainer.optimizer is not None
+        self.learner.optimizer = trainer.optimizer
+        if self.checkpoint is not None:
+            trainer.accelerator.load_state(str(self.checkpoint / "trainer"))
+            self.learner.sampler.weights_changed()
+        trainer.state.global_step = self.first_step * trainer.passes
+
+    # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def save(self, step: int) -> None:
+        """Model, optimizer and generators of all processes as accelerate writes them, and what the run itself knows."""
+        assert self.trainer is not None
+        accelerator, learner = self.trainer.accelerator, self.learner
+        state = self.state(step)
+        weights = accelerator.get_state_dict(self.trainer.model_wrapped)
+        new = checkpoint.writing(self.checkpoints, state, keep=self.recipe.train.keep_checkpoints)
+        with new if self.writes else nullcontext(None) as folder:
+            folder = from_main(folder)
+            assert folder is not None
+            accelerator.save_state(str(folder / "trainer"))
+            accelerator.wait_for_everyone()
+            if self.writes:
+                write_model(folder, learner.policy.model, learner.tokenizer, weights)
+                checkpoint.write_state(folder, state, None, {"sampling": learner.generator})
+        accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        self.checkpoint = from_main(checkpoint.latest(self.checkpoints) if self.writes else None)
+        if self.checkpoint is None:
+            self.display.note(f"{self.folder} has no checkpoint yet: starting from the beginning")
+        else:
+            generators = {"sampling": self.learner.generator}
+            state = checkpoint.load(self.checkpoint, model=None, optimizer=None, generators=generators)
+            self.go_on_from(state)
+            self.display.note(f"resuming after step {state.step} from {self.checkpoint}")
+        self.forget_later_steps()
+
+    # --------------------------------------------------------------------------------------------------- evaluation
+
+    def answers(self, tasks: Sequence[Task], phase: str) -> list[Outcome]:
+        """Each process answers its share."""
+        mine = share_of(len(tasks), self.processes.process_index, self.processes.num_processes)
+        own = [tasks[i] for i in mine]
+        with self.learner.whole_model():
+            outcomes = super().answers(own, phase) if own else []
+        return [outcome for part in gathered(outcomes) for outcome in part]
