@@ -9,9 +9,12 @@ from types import ModuleType
 
 import pytest
 from callwright import Dropped
+from callwright.cli import app
 from callwright.plugins import catalogue, find
 from callwright.testing import check_stage
 from callwright.testing.toys import fixed_tasks
+from callwright_suites.bfcl.categories import scores
+from typer.main import get_command
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -42,6 +45,16 @@ def test_every_source_and_stage_is_in_the_page_on_data() -> None:
     names = [entry.name for entry in catalogue() if entry.kind in ("source", "stage")]
     assert len(names) > 20
     assert [name for name in names if f"\n| `{name}` | " not in page] == []
+
+
+def test_the_page_on_evaluation_names_the_scores_and_the_options_that_are() -> None:
+    page = (DOCS / "evaluation.md").read_text(encoding="utf-8")
+    for score in scores({}):
+        assert score.by in page
+        assert score.name in page
+    known = {option for parameter in get_command(app).commands["eval"].params for option in parameter.opts}  # type: ignore[attr-defined] # a group
+    others = {"--no-deps", "--model", "--test-category", "--partial-eval"}  # pip's and bfcl-eval's
+    assert set(re.findall(r"--[a-z]+(?:-[a-z]+)*", page)) - others <= known
 
 
 def test_the_stage_in_the_page_on_data_keeps_the_laws(tmp_path: Path) -> None:

@@ -34,11 +34,6 @@ def from_main(value: T) -> T:
     return held[0]
 
 
-def any_of(mine: bool) -> bool:
-    """Whether it holds in some process."""
-    return any(gathered(mine))
-
-
 @contextmanager
 def whole_weights(model: nn.Module) -> Iterator[None]:
     """Within this, every process has all weights of a model that is sharded, so that each may run it on its own.

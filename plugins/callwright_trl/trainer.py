@@ -10,19 +10,22 @@ import math
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from callwright.hooks import BadNumber
 from callwright.loop import learning_rate_factor
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from callwright_trl.learner import Parts, SharedLearner
-from callwright_trl.processes import any_of, gathered, through
+from callwright_trl.processes import gathered, through
 
 if TYPE_CHECKING:
     from callwright_trl.run import TrlRun
@@ -95,6 +98,8 @@ class CallwrightTrainer(GRPOTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """The part's loss, times the number of processes: accelerate takes the mean over them."""
+        if self.dealt is None:  # in no process
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         inner = self.accelerator.unwrap_model(model)
         loss, metrics = through(model, inner, self._part_loss, inputs["part"])
         for name, value in metrics.items():
@@ -103,8 +108,9 @@ class CallwrightTrainer(GRPOTrainer):
         return loss * self.accelerator.num_processes
 
     def _part_loss(self, number: int) -> tuple[Tensor, dict[str, float]]:
+        assert self.dealt is not None
         first_pass = self.state.global_step % self.passes == 0
-        if self.dealt is not None and self.problem is None:
+        if self.problem is None:
             try:
                 return self.learner.part_loss(self.dealt, number, first_pass=first_pass)
             except BadNumber as error:
@@ -115,17 +121,18 @@ class CallwrightTrainer(GRPOTrainer):
 
     def update_due(self) -> bool:
         """Whether the gradient that has been added up may change the weights. Says the same in every process."""
+        if self.problem is None and not all(map(_finite, self.gradients())):
+            self.problem = BadNumber("the loss", "gradient", self.rollouts.step, None, math.nan)
         problems = [problem for problem in gathered(self.problem) if problem is not None]
         self.problem = problems[0] if problems else None
-        return self.problem is None and any_of(self.dealt is not None)
+        return self.problem is None and self.dealt is not None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Called after every optimizer step; after the last pass of a step, the step ends."""
-        norm = float(logs.get("grad_norm", 0.0))
-        if self.problem is None and self.dealt is not None and not math.isfinite(norm):
-            self.problem = BadNumber("the loss", "gradient", self.rollouts.step, None, norm)
-        self.sums["grad_norm"] += norm
-        if self.state.global_step % self.passes == 0 and self.state.global_step > 0:
+        """Called after every optimizer step, and once more at the end; after the last pass of a step, the step ends."""
+        if self.steps_done > self.rollouts.step:
+            return
+        self.sums["grad_norm"] += float(logs.get("grad_norm", 0.0))
+        if self.state.global_step % self.passes == 0:
             self.end_step()
 
     def end_step(self) -> None:
@@ -151,6 +158,13 @@ class CallwrightTrainer(GRPOTrainer):
             run.save(step + 1)
         if run.control.stopped is not None:
             self.control.should_training_stop = True
+
+    def gradients(self) -> Iterator[Tensor]:
+        """This process' part of them."""
+        for group in self.groups():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    yield parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
 
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups of parameters."""
@@ -189,6 +203,10 @@ class _Steps(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.learner.sampler.weights_changed()
+
+
+def _finite(gradient: Tensor) -> bool:
+    return bool(gradient.isfinite().all())
 
 
 def _no_reward(**_: Any) -> list[float | None]:

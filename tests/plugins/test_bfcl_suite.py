@@ -298,6 +298,16 @@ def test_json_calls_count_in_java_and_javascript(tmp_path, tasks, category):
     assert right > 0.6 * len(chosen)
 
 
+def test_every_dialect_is_told_that_a_language_is_another_one(tasks):
+    for task in tasks:
+        if task.meta["category"] in OTHER_LANGUAGES:
+            schemas = [schema for tool in task.tools for schema in tool.parameters["properties"].values()]
+            assert {schema["type"] for schema in schemas} <= {"string"}
+            assert all("string representation" in schema["description"] for schema in schemas)
+            assert all(re.search(r"in Java(Script| 8 SDK) syntax\.$", tool.description) for tool in task.tools)
+            assert "Java" in PythonCalls().prompt(task).messages[-1]["content"]
+
+
 def test_other_languages_are_not_judged_without_their_parsers(tmp_path, tasks, monkeypatch):
     monkeypatch.setattr(other_languages, "find_spec", lambda name: None)
     found = run(tmp_path, tasks, lambda task: "[]", rows=2)

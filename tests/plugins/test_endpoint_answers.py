@@ -1,14 +1,18 @@
 """A model behind an endpoint answers an evaluation: against a server on loopback."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import callwright
 import pytest
 from callwright import Answer, CallwrightError, ExpectedCall, Task, Tool
-from callwright.answering import Reply
+from callwright.answering import LocalAnswerer, Reply
 from callwright.endpoint import FAILURES, EndpointAnswerer
+from callwright.engine import LocalSampler
+from callwright.recipe import load_recipe
 from callwright_data.sources.bfcl import Bfcl
 from callwright_dialects.funrl import FunRL
 from callwright_dialects.hermes import Hermes
@@ -177,6 +181,37 @@ def test_eval_through_an_endpoint(tmp_path, monkeypatch):
     assert 0 < result["accuracy"] < 1
     assert set(server.keys) == {"Bearer sk-key-123456789"}
     assert "sk-key" not in done.stdout + done.stderr + (tmp_path / "r.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_real_server_says_what_this_machine_says(tmp_path, smol):
+    """`transformers serve` with SmolLM2: its own HTTP, its own chat template, its own greedy decoding."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path / "model"
+    smol.model.save_pretrained(folder)
+    smol.tokenizer.save_pretrained(folder)
+    command = [Path(sys.executable).with_name("transformers"), "serve", str(folder)]
+    with (tmp_path / "log").open("wb") as log:
+        words = [*command, "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+        process = subprocess.Popen(words, stdout=log, stderr=log)
+    rows = list(Bfcl(["simple_python"], limit=4).load())
+    served = EndpointAnswerer(
+        f"http://127.0.0.1:{port}/v1", str(folder), PythonCalls(), 24, concurrency=2, retries=8, retry_wait=2
+    )
+    try:
+        theirs = {task.id: reply for task, reply in served.replies(rows)}
+    finally:
+        process.terminate()
+        process.wait(30)
+    recipe = load_recipe(
+        Path(callwright.__file__).with_name("evaluate.yaml"), [f'model.name="{folder}"', 'model.device="cpu"']
+    )
+    local = LocalAnswerer(recipe, LocalSampler(), PythonCalls(), 24, print, print)
+    ours = {task.id: reply for task, reply in local.replies(rows)}
+    assert {name: reply.text for name, reply in theirs.items()} == {name: reply.text for name, reply in ours.items()}
+    assert {name: reply.cut_off for name, reply in theirs.items()} == {n: reply.cut_off for n, reply in ours.items()}
 
 
 @pytest.mark.parametrize("option", ["--out", "--name", "--against"])

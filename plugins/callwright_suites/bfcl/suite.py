@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from callwright import Call, CallwrightError, ParseStatus, Task
+from callwright import Call, CallwrightError, ParseStatus, Task, Tool
 from callwright.suites.contract import Category, Judged, Score
 from callwright.types import JSON, Dialect
 from callwright_data.sources.bfcl import OTHER_LANGUAGES
@@ -17,7 +17,7 @@ from callwright_rewards.bfcl import Checker
 
 from callwright_suites.bfcl import other_languages
 from callwright_suites.bfcl.categories import CATEGORIES, LIVE, scores
-from callwright_suites.bfcl.prompt import BfclPrompt
+from callwright_suites.bfcl.prompt import BfclPrompt, documented
 
 UNWRITABLE = "[a_call_that_python_cannot_write()]"
 """Stands for calls whose names Python has no way to write: a call, and the right one nowhere."""
@@ -54,7 +54,7 @@ class Bfcl:
         for row in BfclSource(list(categories)).load():
             if not isinstance(row, Task):
                 raise CallwrightError(f"BFCL's own file cannot be read: {row}")
-            tasks.append(row)
+            tasks.append(_with_hints(row) if row.meta["category"] in OTHER_LANGUAGES else row)
         return tasks
 
     def file(self, category: str, model: str) -> Path:
@@ -90,6 +90,15 @@ class Bfcl:
 
     def scores(self, counted: Mapping[str, Category]) -> list[Score]:
         return scores(counted)
+
+
+def _with_hints(task: Task) -> Task:
+    """The task with the tools that BFCL shows in this language: whose parameters are texts that hold source code."""
+    tools = []
+    for function in documented(task.meta["functions"], task.meta["category"]):
+        parameters = {**function["parameters"], "type": "object"}
+        tools.append(Tool(function["name"], function["description"], parameters))
+    return replace(task, tools=tuple(tools))
 
 
 def _writes_python(dialect: Dialect) -> bool:
