@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType
 from callwright import checkpoint
-from callwright.checkpoint_parts import write_model
+from callwright.checkpoint_parts import read_model, write_model
 from callwright.display import Display, SilentDisplay
 from callwright.evaluate import Outcome
 from callwright.recipe import Components, Recipe
@@ -72,6 +73,7 @@ class TrlRun(Run):
     def prepared(self, trainer: CallwrightTrainer) -> None:
         """The trainer has wrapped the model and is about to make the first step."""
         self.learner.wrap(trainer.model_wrapped)
+        self._keep_weights_once(trainer.accelerator)
         assert trainer.optimizer is not None
         self.learner.optimizer = trainer.optimizer
         if self.checkpoint is not None:
@@ -80,6 +82,21 @@ class TrlRun(Run):
         trainer.state.global_step = self.first_step * trainer.passes
 
     # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def _keep_weights_once(self, accelerator: Accelerator) -> None:
+        """A model that is whole in every process is in the checkpoint's `model` already: accelerate leaves it out."""
+        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            return
+
+        def without_model(models: list[Any], weights: list[Any], folder: str) -> None:
+            weights.clear()
+
+        def from_our_own(models: list[Any], folder: str) -> None:
+            models.clear()
+            read_model(Path(folder).parent, self.learner.policy.model)
+
+        accelerator.register_save_state_pre_hook(without_model)
+        accelerator.register_load_state_pre_hook(from_our_own)
 
     def save(self, step: int) -> None:
         """Model, optimizer and generators of all processes as accelerate writes them, and what the run itself knows."""
