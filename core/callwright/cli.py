@@ -128,9 +128,12 @@ def train(
 
     settings = load_recipe(recipe, overrides or [])
     components = build(settings)
-    _prepare(settings.run, resume, fresh)
-    console = Console()
-    display = make_display(console)
+    # Of the processes that a launcher starts, the first one speaks for all.
+    speaks = os.environ.get("RANK", "0") == "0"
+    if speaks:
+        _prepare(settings.run, resume, fresh)
+    console = Console(quiet=not speaks)
+    display = make_display(console) if speaks else SilentDisplay()
     try:
         result = components.engine.train(settings, components, display, resume)
     finally:

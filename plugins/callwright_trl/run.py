@@ -104,6 +104,8 @@ class TrlRun(Run):
         accelerator, learner = self.trainer.accelerator, self.learner
         state = self.state(step)
         weights = accelerator.get_state_dict(self.trainer.model_wrapped)
+        for name in getattr(learner.policy.causal_lm, "all_tied_weights_keys", ()):
+            weights.pop(name, None)  # FSDP gathers a copy of what is the same tensor
         new = checkpoint.writing(self.checkpoints, state, keep=self.recipe.train.keep_checkpoints)
         with new if self.writes else nullcontext(None) as folder:
             folder = from_main(folder)

@@ -243,6 +243,7 @@ def _arguments(run: TrlRun, parts: int) -> GRPOConfig:
         disable_tqdm=True,
         remove_unused_columns=False,
         disable_dropout=False,
+        ddp_find_unused_parameters=False,
         dataloader_num_workers=0,
         log_level="error",
     )

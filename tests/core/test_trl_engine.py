@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
-from callwright import checkpoint
+import yaml
+from accelerate.commands.launch import launch_command_parser
+from callwright import CallwrightError, checkpoint
 from callwright.display import SilentDisplay
 from callwright.recipe import build, load_recipe
 from hypothesis import HealthCheck, given, settings
@@ -151,3 +161,223 @@ def test_the_same_run_for_any_batch(
 ) -> None:
     path = make_recipe(train={**train_settings, "steps": 2})
     assert_engines_agree(path, tmp_path_factory.mktemp("runs"), f"seed={seed}")
+
+
+# ------------------------------------------------------------------------------------------- several processes
+
+WHOLE_STEP = [
+    "novel_calls",  # counts calls over groups and steps
+    {"use": "entropy_quantile", "share": 0.5},
+    {"use": "clip_cov"},
+    "dynamic_sampling",
+    {"use": "temperature", "schedule": "adaptive", "start": 1.0, "target": 3.0},
+]
+"""Strategies that look at all of a group or of a step, some of them with a memory."""
+
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+
+
+def launch(path: Path, run: Path, *more: str, sharded: bool = False) -> subprocess.Popen[str]:
+    """Two processes, as a user starts them."""
+    port = str(free_port())
+    if sharded:
+        start = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port, str(ON_CPUS)]
+    else:
+        start = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+        start += ["--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "callwright"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (FSDP if sharded else {})
+    return subprocess.Popen(
+        [sys.executable, *start, "train", str(path), "engine=trl", f"run={run}", *more],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+ON_CPUS = Path(__file__).parent / "fsdp_on_cpus.py"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.fixture
+def whole_step(make_recipe: MakeRecipe) -> Path:
+    """A recipe with strategies that must not see a process' slice only, and with all that a checkpoint has to keep."""
+    path = make_recipe(train={"steps": 4, "passes": 2, "kl": 0.05, "prompts_per_step": 3, "refills": 2})
+    content = json.loads(path.read_text())
+    content["explore"] = WHOLE_STEP
+    content["train"] |= {"checkpoint_every": 1, "evaluate_every": 2, "tokens_per_micro_batch": 120}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_two_processes_make_the_run_of_one(whole_step: Path, tmp_path: Path) -> None:
+    """Copies of the model (DDP). The files are written once, and one process speaks."""
+    said = finished(launch(whole_step, tmp_path / "two"))
+    one = train(whole_step, f"run={tmp_path / 'one'}")
+    assert_same(tmp_path / "two", one)
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in one.iterdir()}
+    rollouts = [sorted((run / "rollouts").iterdir()) for run in (tmp_path / "two", one)]
+    for theirs, ours in zip(*rollouts, strict=True):
+        exact = ["step", "task", "group", "completion", "token_ids", "segments", "reasons"]
+        assert pq.read_table(theirs, columns=exact).equals(pq.read_table(ours, columns=exact))
+    assert said.count("step 4/4") == said.count("run folder") == 1
+
+
+def test_a_sharded_model_makes_the_run_of_one_process(whole_step: Path, tmp_path: Path) -> None:
+    finished(launch(whole_step, tmp_path / "two", sharded=True))
+    one = train(whole_step, f"run={tmp_path / 'one'}")
+    assert_same(tmp_path / "two", one, tolerance=1e-4)
+    newest = checkpoint.latest(tmp_path / "two" / "checkpoints")
+    assert newest is not None
+    assert (newest / "trainer" / "pytorch_model_fsdp_0").is_dir(), "the model was not sharded"
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["copies", "sharded"])
+@pytest.mark.parametrize(
+    "moment", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_killed_and_resumed(whole_step: Path, tmp_path: Path, moment: int, sharded: bool) -> None:
+    """kill -9 of all processes, some time after the checkpoint of step `moment`."""
+    run = tmp_path / "two"
+    process = launch(whole_step, run, "train.steps=8", sharded=sharded)
+    deadline = time.monotonic() + 200
+    while not (run / "checkpoints" / f"step-{moment:06d}").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for one in processes_of(run):
+        os.kill(one, signal.SIGKILL)
+    process.communicate()
+    finished(launch(whole_step, run, "train.steps=8", "--resume", sharded=sharded))
+    one = train(whole_step, f"run={tmp_path / 'one'}", "train.steps=8")
+    assert_same(run, one, tolerance=1e-4 if sharded else CLOSE)
+
+
+def processes_of(run: Path) -> list[int]:
+    """Launchers start their processes in sessions of their own; all of them name the run's folder."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"run={run}".encode() in line.read_bytes().split(b"\0"):
+                found.append(int(line.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+# --------------------------------------------------------------------------------- what goes wrong, what is refused
+
+
+def test_no_update_for_a_gradient_that_is_no_number(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """As in the local engine: said, counted, and the weights stay."""
+    (tmp_path / "broken.py").write_text(BROKEN)
+    path = make_recipe(train={"steps": 3, "tokens_per_micro_batch": 40})
+    content = json.loads(path.read_text())
+    content["explore"] = [f"{tmp_path / 'broken.py'}:InfiniteAtStepOne"]
+    path.write_text(json.dumps(content))
+    runs = [train(path, f"engine={engine}", f"run={tmp_path / engine}") for engine in ("local", "trl")]
+    skipped = [[line.get("skipped_update", 0) for line in metrics(run)] for run in runs]
+    assert skipped == [[0, 1, 0]] * 2
+    for name, tensor in weights(runs[0]).items():
+        torch.testing.assert_close(tensor, weights(runs[1])[name], rtol=0, atol=RATE / 10)
+
+
+BROKEN = """
+from callwright import hookimpl
+
+class InfiniteAtStepOne:
+    @hookimpl
+    def loss_terms(self, batch):
+        if batch.rollouts.step == 1:
+            return {"broken": (batch.logps * 1e30 * 1e30).sum() * 0.0}
+"""
+
+
+def test_a_plugin_can_end_the_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(ENDS)
+    path = make_recipe(train={"steps": 9})
+    content = json.loads(path.read_text())
+    content["explore"] = [f"{tmp_path / 'ends.py'}:EndsAfterTwo"]
+    path.write_text(json.dumps(content))
+    runs = [train(path, f"engine={engine}", f"run={tmp_path / engine}") for engine in ("local", "trl")]
+    assert_same(*runs)
+    assert [len(metrics(run)) for run in runs] == [2, 2]
+
+
+ENDS = """
+from callwright import hookimpl
+
+class EndsAfterTwo:
+    @hookimpl
+    def step_ended(self, step, control):
+        if step == 1:
+            control.stop("enough")
+"""
+
+
+def test_what_is_overridden_is_still_there() -> None:
+    """TRL and transformers may change what is not public: then this says what."""
+    from callwright_trl.trainer import OVERRIDDEN, CallwrightTrainer
+    from transformers import Trainer
+    from trl import GRPOTrainer
+
+    own = {name for name, value in vars(CallwrightTrainer).items() if callable(value) or isinstance(value, bool)}
+    private = {name for name in own if name.startswith("_") and not name.startswith("__")}
+    inherited = {name for name in private if hasattr(GRPOTrainer, name)}
+    assert inherited == {*OVERRIDDEN}
+    for name in OVERRIDDEN:
+        parameters = list(inspect.signature(getattr(GRPOTrainer, name)).parameters)
+        assert len(parameters) == len(inspect.signature(getattr(CallwrightTrainer, name)).parameters), (
+            f"TRL's {name} takes {parameters} now"
+        )
+    body = inspect.getsource(Trainer.training_step)
+    assert "self._prepare_inputs(inputs)" in body, "transformers no longer asks _prepare_inputs for a part's inputs"
+    assert GRPOTrainer.loss_is_scaled_for_ga is True, "TRL scales the loss over accumulated parts in another way now"
+
+
+@pytest.mark.parametrize(("installed", "words"), [("1.15.9", "1.15.9 is installed"), (None, "not installed")])
+def test_another_trl_is_refused(monkeypatch: pytest.MonkeyPatch, installed: str | None, words: str) -> None:
+    from callwright_trl import engine
+
+    def version(_: str) -> str:
+        if installed is None:
+            raise engine.PackageNotFoundError
+        return installed
+
+    monkeypatch.setattr(engine, "version", version)
+    with pytest.raises(CallwrightError, match=words) as error:
+        engine.require_trl()
+    assert "pip install" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero2", "zero3"])
+def test_accelerates_configurations_are_valid(name: str) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = ROOT / "recipes" / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.num_processes == 8
+    assert f"--config_file {path.relative_to(ROOT)} -m callwright train" in path.read_text()
+    known = set(launch_command_parser().parse_args(["x"]).__dict__)
+    named = yaml.safe_load(path.read_text())
+    for key in [*named.get("fsdp_config", {}), *named.get("deepspeed_config", {})]:
+        assert key in known, f"accelerate launch knows no {key}"
