@@ -31,6 +31,7 @@ from callwright_dialects.python_calls import PythonCalls
 from callwright_rewards.bfcl import Checker
 from callwright_suites.bfcl import other_languages
 from callwright_suites.bfcl.categories import CATEGORIES, LIVE_AST, NON_LIVE_AST, scores
+from callwright_suites.bfcl.judge_process import JudgeProcess
 from callwright_suites.bfcl.suite import UNWRITABLE, Bfcl
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -308,6 +309,36 @@ def test_every_dialect_is_told_that_a_language_is_another_one(tasks):
             assert "Java" in PythonCalls().prompt(task).messages[-1]["content"]
 
 
+def test_a_reply_that_would_take_for_ever_is_wrong_in_time(tasks):
+    """bfcl-eval's regular expressions take 2^40 steps here, and it never ends."""
+    arrays = ((task, *task.meta["functions"][0]["parameters"]["properties"].items()) for task in tasks)
+    task, name = next(
+        (task, name)
+        for task, *schemas in arrays
+        for name, schema in schemas
+        if schema["type"] == "array" and task.meta["category"] == "simple_javascript"
+    )
+    function, judge = task.meta["functions"][0], JudgeProcess(seconds=1)
+
+    def check(value):
+        given = dict.fromkeys(function["parameters"]["required"], '"x"') | {name: value}
+        reply = f"[{function['name']}({', '.join(f'{a}={v}' for a, v in given.items())})]"
+        return judge.check(reply, [function], task.meta["possible_answer"], "simple_javascript")
+
+    for _ in range(2):
+        found = check(f"[{'[1],' * 40} 5]")
+        assert not found.valid
+        assert "within 1 s" in found.message
+    assert "within" not in check("[1, 2]").message
+
+
+def test_a_judge_that_does_not_start_is_no_verdict(tasks, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    task = next(task for task in tasks if task.meta["category"] == "simple_java")
+    with pytest.raises(CallwrightError, match="does not start"):
+        Bfcl().judge(task, "[f()]")
+
+
 def test_other_languages_are_not_judged_without_their_parsers(tmp_path, tasks, monkeypatch):
     monkeypatch.setattr(other_languages, "find_spec", lambda name: None)
     found = run(tmp_path, tasks, lambda task: "[]", rows=2)
@@ -444,6 +475,20 @@ def test_kill_and_go_on(tmp_path):
     assert report["categories"][0]["accuracy"] == 1.0
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.rglob(".*.new"))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    with serving(lambda row, body, number: Response(body="", seconds=60) if number == 3 else "[]") as server:
+        words = command(tmp_path, server.url, "--category", "live_relevance", "--batch-size", "1")
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while server.requests < 4:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"3 answers are kept in {tmp_path}: the same command goes on" in out
+    assert "Traceback" not in out + err
 
 
 def test_two_models_side_by_side(tmp_path):

@@ -71,6 +71,7 @@ def compare(before: Evaluation, after: Evaluation) -> Changes:
     ]
     if not shared:
         raise CallwrightError(f"--against: {before.model} and {after.model} have no judged row in common")
+    rows = Counter(after.rows[row].category for row in shared)
     reasons: dict[tuple[str, str], list[int]] = {}
     for side, evaluation in enumerate((before, after)):
         for row in shared:
@@ -83,7 +84,6 @@ def compare(before: Evaluation, after: Evaluation) -> Changes:
     )
     gained = Counter(flip.after.category for flip in flips if flip.after.correct)
     lost = Counter(flip.after.category for flip in flips if not flip.after.correct)
-    rows = Counter(after.rows[row].category for row in shared)
     right = Counter(before.rows[row].category for row in shared if before.rows[row].correct)
     categories = tuple(
         CategoryChange(name, count, right[name], right[name] + gained[name] - lost[name], gained[name], lost[name])
@@ -95,7 +95,7 @@ def compare(before: Evaluation, after: Evaluation) -> Changes:
         before.model,
         after.model,
         categories,
-        {key: (counts[0], counts[1]) for key, counts in reasons.items()},
+        {key: (reasons[key][0], reasons[key][1]) for name in rows for key in sorted(reasons) if key[0] == name},
         flips,
         len(before.rows) + len(after.rows) - 2 * len(shared),
         difference([pair]),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -18,7 +19,7 @@ from callwright.plugins import build_component, find, near
 from callwright.suites.against import compare
 from callwright.suites.answers import Answers
 from callwright.suites.contract import Suite
-from callwright.suites.evaluation import REPORT, Evaluation, evaluate, read_report, write_report
+from callwright.suites.evaluation import REPORT, Evaluation, by_category, evaluate, read_report, write_report
 from callwright.suites.figure import bar_chart
 from callwright.suites.view import print_changes, print_suite
 from callwright.types import JSON, CallwrightError, Dialect
@@ -72,9 +73,15 @@ def run_suite(
         with answers.locked():
             answers.delete([REPORT, CHART, CHANGES])
     settings = {"suite": command.suite, "questions": suite.fingerprint(), **settings}
+    tasks = suite.load([one for one in suite.categories if one in (command.categories or suite.categories)])
     try:
-        tasks = suite.load([one for one in suite.categories if one in (command.categories or suite.categories)])
         found = evaluate(suite, command.suite, tasks, command.rows, answerer, dialect, answers, settings, display)
+    except KeyboardInterrupt:
+        display.finished()
+        kept = sum(len(answers.read(category, members)) for category, members in by_category(tasks).items())
+        text = f"interrupted; {kept} answers are kept in {folder}: the same command goes on"
+        console.print(Text(safe(text)), soft_wrap=True)
+        raise typer.Exit(130) from None
     finally:
         display.finished()
     print_suite(console, found)

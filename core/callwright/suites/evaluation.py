@@ -99,13 +99,11 @@ def evaluate(
 
     tasks: all rows of the categories that count. rows: only so many of each category, from its start.
     """
-    by_category: dict[str, list[Task]] = {}
-    for task in tasks:
-        by_category.setdefault(str(task.meta["category"]), []).append(task)
-    chosen = {name: members[:rows] for name, members in by_category.items()}
+    everything = by_category(tasks)
+    chosen = {name: members[:rows] for name, members in everything.items()}
     with answers.locked():
         answers.agree(settings)
-        lines = {name: answers.read(name, members) for name, members in by_category.items()}
+        lines = {name: answers.read(name, members) for name, members in everything.items()}
         waiting = [task for name, members in chosen.items() for task in members if task.id not in lines[name]]
         done = total = sum(map(len, chosen.values()))
         done -= len(waiting)
@@ -119,17 +117,24 @@ def evaluate(
                 answers.add(name, lines[name][task.id])
                 done += 1
                 display.phase("answer", done, total)
-        for name, members in by_category.items():
+        for name, members in everything.items():
             answers.sort(name, members)
     outcomes: dict[str, Outcome] = {}
     categories = []
     for name, members in chosen.items():
         found = {task.id: suite.judge(task, lines[name][task.id]["result"]) for task in members}
         unanswered = sum("unanswered" in lines[name][task.id] for task in members)
-        categories.append(_counted(name, len(by_category[name]), found, unanswered))
+        categories.append(_counted(name, len(everything[name]), found, unanswered))
         outcomes |= {row: Outcome(name, one.correct, one.reason, one.message) for row, one in found.items()}
     scores = suite.scores({category.name: category for category in categories})
     return Evaluation(suite_name, answers.model, settings, tuple(categories), tuple(scores), outcomes)
+
+
+def by_category(tasks: Sequence[Task]) -> dict[str, list[Task]]:
+    found: dict[str, list[Task]] = {}
+    for task in tasks:
+        found.setdefault(str(task.meta["category"]), []).append(task)
+    return found
 
 
 def _line(suite: Suite, task: Task, reply: Reply, dialect: Dialect) -> Line:

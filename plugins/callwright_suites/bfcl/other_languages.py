@@ -15,8 +15,6 @@ from callwright.types import JSON
 from callwright_rewards.bfcl import Checker, CheckResult, Function, Key
 
 INSTALL = "pip install 'callwright[bfcl]'"
-LONGEST_REPLY = 20_000
-"""Characters. A longer reply is not read: the time that the regular expressions take grows with its square."""
 _TYPES = {
     # Java
     **{"byte": "integer", "short": "integer", "integer": "integer", "long": "integer"},
@@ -35,8 +33,20 @@ def missing() -> str:
     return f"needs {', '.join(absent)}: {INSTALL}" if absent else ""
 
 
+def load_parsers() -> None:
+    """Import what both languages need, so that a fault of the installation shows before any reply is judged."""
+    import bfcl_eval.model_handler.parser.java_parser
+    import bfcl_eval.model_handler.parser.js_parser  # noqa: F401
+
+    for category in ("simple_java", "simple_javascript"):
+        _converter(category)
+
+
 def check(reply: str, functions: Sequence[Function], key: Sequence[Key], category: str) -> CheckResult:
-    """The verdict and error type of bfcl-eval, where it has one: a reply on which it would crash is invalid."""
+    """The verdict and error type of bfcl-eval, where it has one: a reply on which it would crash is invalid.
+
+    The time that it takes is not bounded; see `judge_process.py`.
+    """
     try:
         calls = _decode(reply, category)
     except Exception as error:  # the parsers raise what they like for a reply that is none
@@ -53,8 +63,6 @@ def check(reply: str, functions: Sequence[Function], key: Sequence[Key], categor
 
 def _decode(reply: str, category: str) -> Any:
     """Calls whose values are source code; only the first call is read."""
-    if len(reply) > LONGEST_REPLY:
-        raise ValueError(f"a reply of {len(reply)} characters; at most {LONGEST_REPLY} are read")
     text = reply.strip("`\n ")
     text = text if text.startswith("[") else f"[{text}"
     text = text if text.endswith("]") else f"{text}]"

@@ -17,6 +17,7 @@ from callwright_rewards.bfcl import Checker
 
 from callwright_suites.bfcl import other_languages
 from callwright_suites.bfcl.categories import CATEGORIES, LIVE, scores
+from callwright_suites.bfcl.judge_process import JudgeProcess
 from callwright_suites.bfcl.prompt import BfclPrompt, documented
 
 UNWRITABLE = "[a_call_that_python_cannot_write()]"
@@ -33,6 +34,9 @@ class Bfcl:
     that bfcl-eval comes to the same verdict. Of a dialect that writes Python it is what stands in the place for calls,
     which may be the whole reply; of any other, the calls in Python's notation. The reply is kept beside it.
     """
+
+    def __post_init__(self) -> None:
+        self._other_languages = JudgeProcess()
 
     @property
     def categories(self) -> Sequence[str]:
@@ -70,11 +74,12 @@ class Bfcl:
             text = _written(parse.calls, task.meta["category"])
         else:  # not the reply: where its dialect has no call, BFCL might read one
             text = "" if parse.status is ParseStatus.NO_CALL else UNREADABLE
-        return text.encode("utf-8", "replace").decode()  # bfcl-eval cannot write lone surrogates into its score files
+        # bfcl-eval cannot write lone surrogates into its score files
+        return text.encode("utf-8", "replace").decode()
 
     def without_reply(self, reason: str) -> str:
         """As bfcl-eval writes a row whose inference failed, and then judges this text like any reply."""
-        return f"Error during inference: {reason}"
+        return f"Error during inference: {reason}".encode("utf-8", "replace").decode()
 
     def judge(self, task: Task, result: JSON) -> Judged:
         """`reason` is bfcl-eval's `error_type`."""
@@ -83,10 +88,12 @@ class Bfcl:
         if category in OTHER_LANGUAGES:
             if absent := other_languages.missing():
                 return Judged(None, "not judged", absent)
-            found = other_languages.check(reply, functions, task.meta["possible_answer"], category)
+            judge = self._other_languages
+            valid, error_type, message = judge.check(reply, functions, task.meta["possible_answer"], category)
         else:
             found = Checker(functions, task.meta.get("possible_answer"), category).check(reply)
-        return Judged(found.valid, "correct" if found.valid else str(found.error_type), found.message)
+            valid, error_type, message = found.valid, found.error_type, found.message
+        return Judged(valid, "correct" if valid else str(error_type), message)
 
     def scores(self, counted: Mapping[str, Category]) -> list[Score]:
         return scores(counted)
