@@ -39,13 +39,14 @@ def bar_chart(evaluations: Sequence[Evaluation]) -> bytes:
             accuracies = [by_name.get(category.name) for category in shown.categories]
             values = [by_score.get((score.by, score.name)) for score in shown.scores if score.of == 1.0]
             name = shortened(safe(one.model).replace("\n", " "), LONGEST_NAME)
+            name = f"{name}, {len(one.rows)} rows" if one.complete else f"{name}, only {len(one.rows)} rows"
             _draw(above, accuracies, categories, number, len(evaluations), name)
             _draw(below, values, scores, number, len(evaluations), name)
         _dress(above, [name for name, _ in categories], "by category (rows asked)")
         _dress(below, [name for name, _ in scores], "scores: those of different definitions do not compare")
         if len(evaluations) > 1:
             figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        part = "" if shown.complete else ", on a part of the rows"
+        part = "" if all(one.complete for one in evaluations) else ", on a part of the rows"
         names = " and ".join(shortened(safe(one.model), LONGEST_NAME) for one in evaluations)
         figure.suptitle(f"{safe(shown.suite)}: {names}{part}", fontweight="bold")
         return as_png(figure)
