@@ -52,6 +52,7 @@ WRITTEN_BY_A_RUN = (
     "versions.json",
     "metrics.jsonl",
     "eval.json",
+    "timeline.json",
     "rollouts",
     "checkpoints",
 )
@@ -120,13 +121,16 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the recipe's run folder.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the run folder and start over.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write when each part of a step ran, as a trace for ui.perfetto.dev.")
+    ] = False,
 ) -> None:
     """Train a model as a recipe says, and show what it gets right before and after."""
     if resume and fresh:
         raise typer.BadParameter("--resume goes on and --fresh starts over: give one of them")
     from callwright.recipe import build, load_recipe
 
-    settings = load_recipe(recipe, overrides or [])
+    settings = load_recipe(recipe, [*(overrides or []), *(["train.profile=true"] if profile else [])])
     components = build(settings)
     # Of the processes that a launcher starts, the first one speaks for all.
     speaks = os.environ.get("RANK", "0") == "0"

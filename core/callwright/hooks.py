@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from callwright.loop import Control
+    from callwright.timeline import Timeline
 
 
 class RegistrationError(PluginError):
@@ -263,6 +264,19 @@ class Hooks:
         """What rewards reported since the last call, as `metric/REWARD/NAME`: the mean over reports."""
         taken, self._scorer.metrics = self._scorer.metrics, {}
         return {f"metric/{name}": sum(values) / len(values) for name, values in taken.items()}
+
+    @property
+    def begins_early(self) -> bool:
+        """Whether some reward can judge rows that are finished while others are still drawn."""
+        return self._scorer.begins_early
+
+    def begin_scoring(self, rollouts: Rollouts) -> None:
+        """Let such rewards begin with these rows, in the background; `score` finds what they say."""
+        self._scorer.begin(rollouts)
+
+    def record_in(self, timeline: Timeline) -> None:
+        """When each reward is asked is to be written there."""
+        self._scorer.timeline = timeline
 
     def reward_news(self) -> tuple[dict[str, tuple[int, str]], str | None, dict[str, list[float]]]:
         """`failures`, `stop_reason` and what rewards reported, for a process in which no reward was asked."""

@@ -26,6 +26,7 @@ from callwright.packing import Policy
 from callwright.recipe import Recipe, TrainConfig
 from callwright.rollouts import character_segments, decode, make_rollouts
 from callwright.sampling import Generation, GenerationRequest, Sampler, SamplingPlan
+from callwright.timeline import Timeline
 from callwright.types import CallwrightError, Dialect, MicroBatch, Need, Rollouts, Segment
 
 SAMPLING_TOLERANCE = 1e-3
@@ -108,10 +109,13 @@ class Learner:
     """Draws the completions."""
     sampler: Sampler = field(default_factory=LocalSampler)
     """What draws the completions."""
+    timeline: Timeline = field(default_factory=Timeline)
+    """Where to write when each part of a step ran."""
     warned_of_sampling: bool = False
 
     def __post_init__(self) -> None:
         self.sampler.start(self.policy, self.tokenizer, self.recipe)
+        self.hooks.record_in(self.timeline)
 
     def step(self, step: int) -> tuple[dict[str, float], Rollouts]:
         """One GRPO step: the metrics, and the completions that it trained on."""
@@ -122,8 +126,10 @@ class Learner:
         try:
             if problem is not None:
                 raise problem
-            self.judge(rollouts)
-            metrics |= self.update(rollouts)
+            with self.timeline.span("advantages"):
+                self.judge(rollouts)
+            with self.timeline.span("update"):
+                metrics |= self.update(rollouts)
         except BadNumber as error:
             # A skipped update is better than a broken model.
             self.optimizer.zero_grad(set_to_none=True)
@@ -157,7 +163,8 @@ class Learner:
             rollouts = self.generate(step, train.prompts_per_step - groups, groups + dropped, weights)
             tokens += int(rollouts.mask.sum())
             rollouts = self.with_replayed(rollouts)
-            problem = self.reward(rollouts) or problem
+            with self.timeline.span("score"):
+                problem = self.reward(rollouts) or problem
             failed += sum(any(v[row].failure for v in rollouts.verdicts.values()) for row in range(len(rollouts)))
             rounds += 1
             keep = self.hooks.keep_groups(rollouts)
@@ -207,18 +214,25 @@ class Learner:
             segments=self._newest_segments,
             progress=lambda done, total: self.display.phase("generate", done, total),
         )
-        generation = self.draw(request)
-        return make_rollouts(
-            step,
-            tasks,
-            group + first_group,
-            [drawn[g][1] for g in group.tolist()],
-            generation,
-            plan.temperature.cpu(),
-            tokenizer=self.tokenizer,
-            dialect=self.dialect,
-            ends=self.ends,
-        )
+
+        def completed(rows: list[int], generation: Generation) -> Rollouts:
+            return make_rollouts(
+                step,
+                [tasks[row] for row in rows],
+                group[rows] + first_group,
+                [drawn[g][1] for g in group[rows].tolist()],
+                generation,
+                plan.temperature.cpu()[rows],
+                tokenizer=self.tokenizer,
+                dialect=self.dialect,
+                ends=self.ends,
+            )
+
+        if self.hooks.begins_early:
+            request.finished = lambda rows, generation: self.hooks.begin_scoring(completed(rows, generation))
+        with self.timeline.span("generate"):
+            generation = self.draw(request)
+        return completed(list(range(len(group))), generation)
 
     def draw(self, request: GenerationRequest) -> Generation:
         """What the sampler draws, with the policy's own log-probabilities and entropy where it does not know them."""

@@ -28,8 +28,8 @@ from pydantic import (
 from callwright.combine import Weight
 from callwright.display import SilentDisplay
 from callwright.hooks import Hooks, Named, RegistrationError, composition_mistakes
-from callwright.judging import marked
 from callwright.hookspecs import hookimpl
+from callwright.judging import marked
 from callwright.plugins import ComponentError, Origin, Place, PluginError, build_component, checked, find
 from callwright.scoring import FailurePolicy
 from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
@@ -332,6 +332,8 @@ class TrainConfig(_Part):
     result, as `held_out_accuracy`: no plugin sees it, and who chooses a setting or a checkpoint by it has peeked."""
     show_every: int = Field(default=5, ge=0)
     """Steps between sampled completions on the screen; 0 is never."""
+    profile: bool = False
+    """Write when each part of a step ran into `timeline.json` in the run's folder, for Perfetto or chrome://tracing."""
     max_bad_steps: int = Field(default=5, gt=0)
     """The run stops after this many steps in a row that were skipped because of NaN or infinity."""
 
@@ -784,6 +786,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.show_every",
+    "train.profile",
 )
 
 

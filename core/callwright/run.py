@@ -33,6 +33,7 @@ from callwright.packing import Policy
 from callwright.recipe import MAY_CHANGE_ON_RESUME, Components, Recipe, differences, load_recipe
 from callwright.rollouts import encode_prompt, end_ids, write_rollouts
 from callwright.sampling import choose_path
+from callwright.timeline import Timeline
 from callwright.types import JSON, CallwrightError, Need, Rollouts, Task
 
 
@@ -130,6 +131,7 @@ class Run:
             reference=reference,
             generator=torch.Generator().manual_seed(recipe.seed),
             sampler=components.sampler,
+            timeline=Timeline(self.folder / "timeline.json" if train.profile and self.writes else None),
         )
         self.control = Control()
         self.first_step = 0
@@ -152,6 +154,7 @@ class Run:
 
     def close(self) -> None:
         """End what plugins keep running."""
+        self.learner.timeline.write()
         self.hooks.close()
         self.components.sampler.close()
 
@@ -255,6 +258,7 @@ class Run:
             return
         numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with _writing(self.folder):
+            self.learner.timeline.write()
             write_rollouts(rollouts, self.folder / "rollouts" / f"step-{step + 1:06d}.parquet")
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step + 1, **numbers}) + "\n")
@@ -374,7 +378,8 @@ class Run:
             return None
         self.learner.policy.model.eval()
         plugins = self.hooks.state_dict()
-        result = result_of(self.answers(tasks, phase))
+        with self.learner.timeline.span(phase):
+            result = result_of(self.answers(tasks, phase))
         self.hooks.load_state_dict(plugins)  # no plugin learns from an evaluation
         return result
 

@@ -84,6 +84,8 @@ class GenerationRequest:
     """What `process_logits` may ask for: the rows' tokens so far -> (n,) int8."""
     progress: Callable[[int, int], None] | None = None
     """Called with (tokens so far, `max_new_tokens`)."""
+    finished: Callable[[list[int], Generation], None] | None = None
+    """Called with rows that have ended while others go on, and their completions; a sampler may leave that out."""
 
     def of_prompts(self, prompts: range) -> GenerationRequest:
         """The part of the request that concerns some neighbouring prompts. `process_logits` still sees row numbers of
@@ -435,6 +437,7 @@ def generate(
     process_logits: ProcessLogits | None = None,
     segments: Callable[[Sequence[list[int]]], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    finished: Callable[[list[int], Generation], None] | None = None,
 ) -> Generation:
     """Draw N completions. See `GenerationRequest` for what the arguments mean."""
     rows = len(group)
@@ -483,19 +486,30 @@ def generate(
             if progress is not None:
                 progress(position + 1, max_new_tokens)
             going = (~torch.tensor(ended)).nonzero().squeeze(1)
-            truncated[active[torch.tensor(ended)]] = False
+            done = active[torch.tensor(ended)]
+            truncated[done] = False
             active = active[going]
             if not len(active) or position + 1 == max_new_tokens:
                 break
+            if finished is not None and len(done):
+                finished(done.tolist(), _completions(tokens, truncated, scores, done, end_ids[0]))
             going = going.to(logits.device)
             beginnings, place = torch.unique(torch.stack([place[going], chosen[going]], 1), dim=0, return_inverse=True)
             if not torch.equal(beginnings[:, 0], torch.arange(len(distinct), device=logits.device)):
                 state.keep(beginnings[:, 0])
             distinct = state.step(beginnings[:, 1])
-    longest = max(len(row) for row in tokens)
-    ids = torch.tensor([row + [end_ids[0]] * (longest - len(row)) for row in tokens])
-    mask = torch.arange(longest) < torch.tensor([len(row) for row in tokens])[:, None]
-    return Generation(ids, mask, truncated, *scores[:, :, :longest])
+    return _completions(tokens, truncated, scores, torch.arange(rows), end_ids[0])
+
+
+def _completions(
+    tokens: Sequence[list[int]], truncated: Tensor, scores: Tensor, rows: Tensor, padding: int
+) -> Generation:
+    """What some rows have drawn. scores: (3, N, max_new_tokens)."""
+    own = [tokens[row] for row in rows.tolist()]
+    longest = max(map(len, own))
+    ids = torch.tensor([row + [padding] * (longest - len(row)) for row in own])
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in own])[:, None]
+    return Generation(ids, mask, truncated[rows], *scores[:, rows, :longest])
 
 
 def _forced(tokens: Sequence[Sequence[int]] | None, rows: Tensor, position: int) -> Tensor | None:

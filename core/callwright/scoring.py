@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from callwright.isolation import SUPPORTED, Blueprint, Workers
 from callwright.judging import WrongAnswer, checked, is_asynchronous, not_finite, scorer, taken_metrics
 from callwright.light import group_ids
 from callwright.plugins import summary
+from callwright.timeline import Timeline
 from callwright.types import JSON, CallwrightError, Rollouts, Verdict
 
 SHOWN_TEXT = 200
@@ -92,22 +94,69 @@ class Scorer:
         """Time spent in each reward."""
         self.metrics: dict[str, list[float]] = {}
         """By reward and name, `NAME/METRIC`: what rewards reported through `take_metrics` since this was emptied."""
+        self.timeline = Timeline()
+        self._early: dict[str, list[tuple[list[_Key], Future[list[Answer]]]]] = {}
+        """By reward: rows that it was asked about before all rows were there."""
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+
+    @property
+    def begins_early(self) -> bool:
+        """Whether a reward can judge rows while others are still drawn: see `begin`."""
+        return any(map(_row_by_row, self._rewards))
+
+    def begin(self, rollouts: Rollouts) -> None:
+        """Ask, in the background, about rows that are finished while others are still drawn; `score` finds the answers.
+
+        Those rewards are asked whose verdict on a row depends on that row alone and which work elsewhere: isolated by
+        row, or asynchronous with `row_by_row = True`.
+        """
+        keys = _keys(rollouts)
+        for reward in filter(_row_by_row, self._rewards):
+            if reward.name not in self._threads:  # one for each: a reward answers its questions in order
+                self._threads[reward.name] = ThreadPoolExecutor(1, f"callwright-{reward.name}")
+            future = self._threads[reward.name].submit(self._judged, reward, rollouts)
+            self._early.setdefault(reward.name, []).append((keys, future))
+
+    def _judged(self, reward: Named, rollouts: Rollouts) -> list[Answer]:
+        """A reward that `begin` may ask, asked."""
+        try:
+            if reward.policy.isolate:
+                return self._isolated(reward, rollouts)
+            return self._awaited({reward.name: self._calls[reward.name](rollouts)}, rollouts)[reward.name]
+        except Exception as error:
+            return self._broken(reward, rollouts, error)
+
+    def _with_early(self, reward: Named, rollouts: Rollouts) -> list[Answer]:
+        """Every row's answer: those that were asked for early, and now the others'."""
+        known: dict[_Key, Answer] = {}
+        for keys, future in self._early.pop(reward.name, []):
+            known |= dict(zip(keys, future.result(), strict=True))
+        keys = _keys(rollouts)
+        missing = [row for row, key in enumerate(keys) if key not in known]
+        if missing:
+            asked = rollouts if len(missing) == len(keys) else rollouts.select(missing)
+            late = dict(zip(missing, self._judged(reward, asked), strict=True))
+        return [late[row] if key not in known else known[key] for row, key in enumerate(keys)]
 
     def score(self, rollouts: Rollouts) -> tuple[dict[str, list[Verdict]], BadNumber | None]:
         """The verdicts by reward, one per row, and the first score that is not finite; its row is failed already."""
         judged: dict[str, list[Answer]] = {}
         waiting: dict[str, Awaitable[Any]] = {}
         for reward in self._rewards:
+            if reward.name in self._early:
+                judged[reward.name] = self._with_early(reward, rollouts)
+                continue
+            if reward.policy.isolate:
+                judged[reward.name] = self._judged(reward, rollouts)
+                continue
             started = time.perf_counter()
             try:
-                if reward.policy.isolate:
-                    judged[reward.name] = self._isolated(reward, rollouts)
-                    continue
-                answer = self._calls[reward.name](rollouts)
-                if inspect.isawaitable(answer):
-                    waiting[reward.name] = answer
-                else:
-                    judged[reward.name] = list(checked(answer, len(rollouts)))
+                with self.timeline.span(reward.name):
+                    answer = self._calls[reward.name](rollouts)
+                    if inspect.isawaitable(answer):
+                        waiting[reward.name] = answer
+                    else:
+                        judged[reward.name] = list(checked(answer, len(rollouts)))
             except Exception as error:
                 judged[reward.name] = self._broken(reward, rollouts, error)
             finally:
@@ -121,6 +170,10 @@ class Scorer:
 
     def close(self) -> None:
         """End worker processes and the event loop; both start again when they are needed."""
+        for thread in self._threads.values():
+            thread.shutdown(cancel_futures=True)
+        self._threads.clear()
+        self._early.clear()
         for workers in self._workers.values():
             workers.close()
         self._workers.clear()
@@ -136,7 +189,8 @@ class Scorer:
         async def one(reward: Named) -> tuple[str, Any]:
             started = time.perf_counter()
             try:
-                answer = await asyncio.wait_for(waiting[reward.name], reward.policy.timeout)
+                with self.timeline.beside(reward.name):
+                    answer = await asyncio.wait_for(waiting[reward.name], reward.policy.timeout)
                 return reward.name, list(checked(answer, len(rollouts)))
             except TimeoutError as error:
                 if reward.policy.timeout is None or time.perf_counter() - started < reward.policy.timeout:
@@ -161,6 +215,14 @@ class Scorer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _isolated(self, reward: Named, rollouts: Rollouts) -> list[Answer]:
+        started = time.perf_counter()
+        try:
+            with self.timeline.beside(reward.name):
+                return self._in_workers(reward, rollouts)
+        finally:
+            self._spent(reward.name, started)
+
+    def _in_workers(self, reward: Named, rollouts: Rollouts) -> list[Answer]:
         policy = reward.policy
         if reward.name not in self._workers:
             blueprint = Blueprint.of(reward.name, reward.plugin, reward.source)
@@ -238,6 +300,23 @@ class _Lost:
 
 Answer = Verdict | str | _Lost
 """Of one row: the verdict, what is wrong with it, or why there is none."""
+
+
+_Key = tuple[int, tuple[int, ...]]
+"""Of a row: its group and its completion's tokens, on which alone a verdict row by row can depend."""
+
+
+def _keys(rollouts: Rollouts) -> list[_Key]:
+    lengths = rollouts.lengths.tolist()
+    tokens = rollouts.completion_ids.tolist()
+    groups = rollouts.group_ids.tolist()
+    return [(g, tuple(ids[:length])) for g, ids, length in zip(groups, tokens, lengths, strict=True)]
+
+
+def _row_by_row(reward: Named) -> bool:
+    if reward.policy.isolate:
+        return reward.policy.isolate is True
+    return is_asynchronous(reward.plugin) and bool(getattr(reward.plugin, "row_by_row", False))
 
 
 def _units(isolate: bool | Literal["group", "batch"], groups: Sequence[int]) -> list[list[int]]:

@@ -44,6 +44,8 @@ class SharedLearner(Learner):
         """Each process draws for its share of the prompts, and all get everything."""
         # Drawn ahead of the sharing out, so that the numbers are the same in however many processes.
         self.draw_uniforms(request)
+        if self.processes.num_processes > 1:
+            request.finished = None  # rewards are asked in one process, about everything
         mine = share_of(len(request.prompts), self.processes.process_index, self.processes.num_processes)
         with self.whole_model():
             own = super().draw(request.of_prompts(mine)) if mine else None

@@ -89,7 +89,8 @@ class CallwrightTrainer(GRPOTrainer):
         self.collected = time.perf_counter()
         if self.problem is None:
             try:
-                learner.judge(self.rollouts)
+                with learner.timeline.span("advantages"):
+                    learner.judge(self.rollouts)
                 self.dealt = learner.deal(self.rollouts, self.parts)
             except BadNumber as error:
                 self.problem = error
@@ -101,7 +102,8 @@ class CallwrightTrainer(GRPOTrainer):
         if self.dealt is None:  # in no process
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         inner = self.accelerator.unwrap_model(model)
-        loss, metrics = through(model, inner, self._part_loss, inputs["part"])
+        with self.learner.timeline.span("update"):
+            loss, metrics = through(model, inner, self._part_loss, inputs["part"])
         for name, value in metrics.items():
             self.sums[name] += value
         self.learner.display.phase("update", inputs["part"] + 1, self.parts)

