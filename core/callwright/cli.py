@@ -163,6 +163,74 @@ def _prepare(run: Path, resume: bool, fresh: bool) -> None:
             raise CallwrightError(f"--fresh cannot delete {path}: {error.strerror}") from error
 
 
+# ----------------------------------------------------------------------------------------------------- plan
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="h100, h200, b200, a100-80, a100-40, l40s, l4, rtx4090 or cpu. Default: h100."),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs in each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    sharding: Annotated[
+        str | None,
+        typer.Option(help="ddp, fsdp, zero2 or zero3. Default: ddp if it fits, else fsdp.", show_default=False),
+    ] = None,
+    rollouts: Annotated[
+        str | None, typer.Option(help="local or vllm. Default: the recipe's.", show_default=False)
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Mean length of a prompt.")] = 1024,
+    completion_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Mean length of a completion. Default: the longest allowed.", show_default=False),
+    ] = None,
+    model_shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A known shape, such as qwen3-8b, or a config.json, where the model itself is not at hand.",
+            show_default=False,
+        ),
+    ] = None,
+    mfu: Annotated[
+        float | None, typer.Option(help="Share of the peak rate that long passes reach.", show_default=False)
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Any other assumption, as often as wanted; the plan names them all."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object instead of tables; bytes, seconds.")] = False,
+) -> None:
+    """Calculate what a run would need: memory by part, whether it fits, time by part. No model is loaded.
+
+    docs/scaling.md has every formula, and says how it was tested.
+    """
+    from callwright.planning.command import plan_recipe
+    from callwright.planning.view import print_plan
+    from callwright.recipe import load_recipe
+
+    found = plan_recipe(
+        load_recipe(recipe, overrides or []),
+        gpu=gpu,
+        gpus=gpus,
+        nodes=nodes,
+        sharding=sharding,
+        rollouts=rollouts,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        model_shape=model_shape,
+        assumed=[*([] if mfu is None else [f"mfu={mfu}"]), *(assume or [])],
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        print_plan(Console(), found, " ".join(map(str, [recipe, *(overrides or [])])))
+
+
 # -------------------------------------------------------------------------------------------------- compare
 
 
