@@ -55,8 +55,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed-dev ## a training step beside TRL's: time and memory; ARGS="--json bench.json"
 	@OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false $(VENV)/bin/python benchmarks/step.py $(ARGS)
 
-docs: $(VENV)/.installed ## write docs/strategies.md from the strategies themselves
+docs: $(VENV)/.installed ## write docs/strategies.md from the strategies, and the table in docs/scaling.md
 	@$(VENV)/bin/python docs/strategies.py
+	@$(VENV)/bin/python docs/scaling.py
 
 clean: ## remove environments, caches and builds, but no run
 	rm -rf $(VENV) .venvs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

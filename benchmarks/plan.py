@@ -40,12 +40,12 @@ class Point:
 
 POINTS = [
     Point("SmolLM2-135M", 1, 8, 128, 32),
-    Point("SmolLM2-135M", 2, 8, 256, 32),
-    Point("SmolLM2-135M", 1, 8, 512, 16),
-    Point("SmolLM2-135M", 1, 8, 128, 32, checkpointing=True),
-    Point("SmolLM2-135M", 1, 8, 128, 32, kl=0.01),
-    Point("15 layers of it", 1, 8, 256, 32, changes=HALF),
-    Point("8 layers, hidden 1,024", 1, 8, 256, 32, changes=WIDE),
+    Point("SmolLM2-135M", 2, 8, 128, 32),
+    Point("SmolLM2-135M", 2, 4, 512, 16),
+    Point("SmolLM2-135M", 2, 8, 128, 32, checkpointing=True),
+    Point("SmolLM2-135M", 2, 8, 128, 32, kl=0.01),
+    Point("15 layers of it", 2, 8, 128, 32, changes=HALF),
+    Point("8 layers, hidden 1,024", 2, 8, 128, 32, changes=WIDE),
 ]
 
 
@@ -114,7 +114,7 @@ def measured(point: Point, folder: Path) -> dict[str, float]:
         max_new_tokens=point.new_tokens,
         kl=point.kl,
         steps=2,
-        rows_per_forward=point.prompts * point.group,
+        rows_per_forward=point.group,
         gradient_checkpointing=point.checkpointing,
     )
     learner = make_learner(work, make_distinct_prompts(work), folder / "run")
@@ -203,7 +203,7 @@ def predicted(point: Point, shape: Any) -> dict[str, float]:
         prompt_tokens=point.prompt_tokens,
         completion_tokens=point.new_tokens,
         max_new_tokens=point.new_tokens,
-        tokens_per_micro_batch=point.prompts * point.prompt_tokens + point.prompts * point.group * point.new_tokens,
+        tokens_per_micro_batch=point.prompt_tokens + point.group * point.new_tokens,
         passes=1,
         steps=1,
         assumptions=Assumptions().changed(dict(ON_A_CPU)),

@@ -520,10 +520,11 @@ def grown(here, name):
     st.sampled_from(["layers", "hidden", "intermediate", "vocabulary", "prompts", "group", "prompt_tokens"]),
 )
 def test_more_of_anything_needs_no_less_memory_and_time(here, name):
-    # vLLM's cache is as large as it is assumed to be, so that longer rows only wait for each other.
     more = grown(here, name)
     assert memory(more).peak >= memory(here).peak * (1 - 1e-9)
-    assert step_time(more).seconds >= step_time(here).seconds * (1 - 1e-9)
+    for part in ("prefill", "decode", "score", "reference", "update", "weight_sync"):
+        # Not of the exchange: where a row is longer than the micro-batch may be, longer rows are fewer micro-batches.
+        assert getattr(step_time(more), part) >= getattr(step_time(here), part) * (1 - 1e-9)
 
 
 @given(settings_of_runs(), st.sampled_from([2, 4]))

@@ -119,5 +119,5 @@ class Assumptions:
         return replace(self, **given)
 
 
-ON_A_CPU = {"mfu": 0.75, "decode_mfu": 0.75, "layer_launch": 0.4e-3, "bandwidth": 0.85}
+ON_A_CPU = {"mfu": 0.75, "decode_mfu": 0.25, "layer_launch": 0.4e-3}
 """What is assumed for a CPU unless the user says otherwise: from benchmarks/plan.py."""

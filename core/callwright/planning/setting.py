@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from callwright.planning.hardware import ON_A_CPU, Assumptions, Hardware
+from callwright.planning.hardware import GIB, ON_A_CPU, Assumptions, Hardware
 from callwright.planning.shapes import ModelShape
 from callwright.types import CallwrightError, Need
 
@@ -135,7 +135,9 @@ def setting_of(
                 f"rollouts: nothing is known of the speed of '{name}'; write --rollouts local or vllm"
             )
         rollouts = "vllm" if name == "vllm" else "local"
-    default = ON_A_CPU if hardware.name == "cpu" else {}
+    default = dict(ON_A_CPU) if hardware.name == "cpu" else {}
+    if rollouts == "vllm":
+        default |= _cache_of_vllm(recipe, shape, hardware)
     bf16 = model.precision == "bfloat16" or (model.precision == "auto" and hardware.bf16)
     return Setting(
         shape=shape,
@@ -159,6 +161,23 @@ def setting_of(
         steps=train.steps,
         assumptions=Assumptions().changed({**default, **(assumed or {})}),
     )
+
+
+def _cache_of_vllm(recipe: Recipe, shape: ModelShape, hardware: Hardware) -> dict[str, float]:
+    """The cache's bytes, where the recipe's options of `rollouts: vllm` say how large it is."""
+    options = recipe.rollouts.options
+    gib, share = options.get("cache_gib"), options.get("gpu_memory_utilization")
+    if isinstance(gib, int | float):
+        return {"vllm_cache": gib * GIB}
+    if not isinstance(share, int | float):
+        return {}
+    left = share * hardware.memory - 2 * shape.parameters
+    if left <= 0:
+        raise CallwrightError(
+            f"rollouts.gpu_memory_utilization: {share} of {hardware.memory / GIB:.0f} GiB does not hold vLLM's copy of"
+            f" the weights, {2 * shape.parameters / GIB:.1f} GiB; write a larger share, or another --gpu"
+        )
+    return {"vllm_cache": left}
 
 
 def needs_a_reference(plugins: list[object]) -> bool:

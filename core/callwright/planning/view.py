@@ -11,6 +11,7 @@ from rich.text import Text
 
 from callwright.display import safe
 from callwright.planning.hardware import GIB
+from callwright.planning.memory import vllm_cache_bytes, vllm_weight_bytes
 from callwright.planning.plan import Change, Plan
 from callwright.planning.timing import StepTime
 from callwright.tables import plain_table, right
@@ -55,7 +56,11 @@ def print_plan(console: Console, plan: Plan, recipe: str) -> None:
 def command(plan: Plan, recipe: str) -> str:
     """What is typed on (each of) the machine(s)."""
     setting = plan.setting
-    overrides = " rollouts=vllm" if setting.rollouts == "vllm" else ""
+    overrides = ""
+    if setting.rollouts == "vllm":
+        # Two GiB more than weights and cache: vLLM counts what it computes with, too.
+        share = (vllm_weight_bytes(setting.shape) + vllm_cache_bytes(setting) + 2 * GIB) / setting.hardware.memory
+        overrides = f" rollouts='{{use: vllm, gpu_memory_utilization: {min(share, 0.95):.2f}}}'"
     if setting.gpus == 1:
         return f"callwright train {recipe}{overrides}"
     words = f"accelerate launch --config_file recipes/accelerate/{FILES[setting.sharding]}.yaml"
