@@ -309,7 +309,7 @@ class Run:
         if self.hooks.stop_reason is not None:
             self.control.stop(self.hooks.stop_reason)
         self.hooks.step_ended(step, metrics, rollouts, self.control)
-        self._change_what_was_asked()
+        self.change_what_was_asked()
         metrics = {**metrics, **self._watched(step)}  # a new dict: a plugin may have kept the other
         self._record(step, metrics, rollouts)
         wants_sample = train.show_every and step % train.show_every == 0
@@ -352,7 +352,7 @@ class Run:
         return due or ending or asked
 
     @torch.no_grad()
-    def _change_what_was_asked(self) -> None:
+    def change_what_was_asked(self) -> None:
         """What plugins asked for in `step_ended`: another reference, an optimizer without memory."""
         control, learner = self.control, self.learner
         if control.wants_new_optimizer:

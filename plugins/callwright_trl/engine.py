@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -26,12 +25,6 @@ class TrlEngine:
     Every hook acts as in the local engine, on the whole step's completions; accelerate spreads the model's copies
     (DDP) or parts (FSDP2, DeepSpeed) over the processes. See docs/scaling.md.
     """
-
-    def recipe_mistakes(self, recipe: Recipe) -> Iterator[str]:
-        """What in a recipe cannot be run here."""
-        if recipe.model.lora is not None and recipe.train.kl > 0:
-            return
-        yield from ()
 
     def train(self, recipe: Recipe, components: Components, display: Display, resume: bool = False) -> RunResult:
         require_trl()

@@ -16,7 +16,8 @@ from callwright.display import Display, SilentDisplay
 from callwright.evaluate import Outcome
 from callwright.recipe import Components, Recipe
 from callwright.run import Run, seed_everything
-from callwright.types import Task
+from callwright.types import CallwrightError, Task
+from torch.distributed.fsdp import FSDPModule
 
 from callwright_trl.learner import SharedLearner
 from callwright_trl.processes import from_main, gathered, share_of
@@ -72,6 +73,11 @@ class TrlRun(Run):
 
     def prepared(self, trainer: CallwrightTrainer) -> None:
         """The trainer has wrapped the model and is about to make the first step."""
+        sharded = trainer.accelerator.distributed_type == DistributedType.FSDP
+        if sharded and not isinstance(trainer.model_wrapped, FSDPModule):
+            raise CallwrightError(
+                "engine: trl shards with FSDP2: write `fsdp_version: 2` in accelerate's configuration"
+            )
         self.learner.wrap(trainer.model_wrapped)
         self._keep_weights_once(trainer.accelerator)
         assert trainer.optimizer is not None
@@ -80,6 +86,10 @@ class TrlRun(Run):
             trainer.accelerator.load_state(str(self.checkpoint / "trainer"))
             self.learner.sampler.weights_changed()
         trainer.state.global_step = self.first_step * trainer.passes
+
+    def change_what_was_asked(self) -> None:
+        with self.learner.whole_model():
+            super().change_what_was_asked()
 
     # -------------------------------------------------------------------------------------------------- checkpoints
 

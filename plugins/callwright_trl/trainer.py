@@ -102,6 +102,7 @@ class CallwrightTrainer(GRPOTrainer):
         if self.dealt is None:  # in no process
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         inner = self.accelerator.unwrap_model(model)
+        inner.train()  # drawing completions left it in evaluation mode
         with self.learner.timeline.span("update"):
             loss, metrics = through(model, inner, self._part_loss, inputs["part"])
         for name, value in metrics.items():

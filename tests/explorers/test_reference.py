@@ -214,7 +214,7 @@ def test_states_survive_a_checkpoint_in_the_middle(run: Callable[..., list[dict[
 
 @pytest.mark.parametrize("share", [0.6, 0.1, 1.0])
 def test_the_reference_moves_as_trls(share: float, tiny_model: Callable[..., Any]) -> None:
-    """TRL's callback and a run's `_change_what_was_asked`, over six steps of one policy that moves."""
+    """TRL's callback and a run's `change_what_was_asked`, over six steps of one policy that moves."""
     callbacks = pytest.importorskip("trl.trainer.callbacks", reason="the peer is not installed")
     policy, theirs = tiny_model("llama", 0), tiny_model("llama", 1).requires_grad_(False)
     ours = copy.deepcopy(theirs)
@@ -230,7 +230,7 @@ def test_the_reference_moves_as_trls(share: float, tiny_model: Callable[..., Any
                 weights.add_(0.1 * torch.randn(weights.shape, generator=generator))
         peer.on_step_end(options, SimpleNamespace(global_step=step + 1), None, model=policy)
         explorer.step_ended(step, own.control)
-        Run._change_what_was_asked(own)  # type: ignore[arg-type] # it needs no more of a run than this
+        Run.change_what_was_asked(own)  # type: ignore[arg-type] # it needs no more of a run than this
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
     assert bool(own.counters["reference_changed"])
