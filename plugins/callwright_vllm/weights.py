@@ -1,0 +1,57 @@
+"""A policy's weights as vLLM reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from callwright.types import CallwrightError
+from torch import Tensor, nn
+
+
+def require_followable(model: Any) -> None:
+    """Raises CallwrightError for a causal language model that `checkpoint_weights` would not do justice."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    if get_model_conversion_mapping(model, add_legacy=False):
+        raise CallwrightError(
+            f"rollouts: vllm cannot follow a {type(model).__name__}: transformers keeps its weights (experts, mostly)"
+            " in other tensors than vLLM reads; write rollouts: local"
+        )
+    for name, layer in _adapted(model).items():
+        if not isinstance(layer.get_base_layer(), nn.Linear) or layer is model.get_output_embeddings():
+            raise CallwrightError(
+                f"rollouts: vllm cannot follow an adapter on '{name}': only those of linear layers inside the model can"
+                " be merged; leave it out of model.lora.targets, or write rollouts: local"
+            )
+
+
+@torch.no_grad()
+def checkpoint_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the model's checkpoint with its name, tied ones once.
+
+    LoRA adapters are merged on the way, layer by layer into new tensors: the model's own weights are not touched, so
+    that no rounding of a merge and an unmerge is left in them.
+    """
+    adapted = _adapted(model)
+    sent: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        owner, base, kind = name.rpartition(".base_layer.")
+        if tensor.data_ptr() in sent or (not base and name.rpartition(".lora_")[0] in adapted):
+            continue
+        sent.add(tensor.data_ptr())
+        merges = base and kind == "weight"
+        yield f"{owner}.{kind}" if base else name, _merged(tensor, adapted[owner]) if merges else tensor
+
+
+def _adapted(model: nn.Module) -> dict[str, Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def _merged(weight: Tensor, layer: Any) -> Tensor:
+    """What a linear layer's weight and its active adapters are together; summed in float32, then rounded once."""
+    deltas = [layer.get_delta_weight(name).float() for name in layer.active_adapters if name in layer.lora_A]
+    return sum(deltas, weight.float()).to(weight.dtype)

