@@ -201,6 +201,7 @@ def predicted(point: Point, shape: Any) -> dict[str, float]:
         prompts=point.prompts,
         group=point.group,
         prompt_tokens=point.prompt_tokens,
+        shared_tokens=0,
         completion_tokens=point.new_tokens,
         max_new_tokens=point.new_tokens,
         tokens_per_micro_batch=point.prompt_tokens + point.group * point.new_tokens,

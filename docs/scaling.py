@@ -9,6 +9,7 @@ from typing import Any
 
 from callwright.planning import HARDWARE, SHAPES, Assumptions, Plan, Setting, make_plan
 from callwright.planning.hardware import GIB
+from callwright.planning.memory import memory
 
 PAGE = Path(__file__).with_name("scaling.md")
 BEGIN, END = "<!-- written by docs/scaling.py -->\n", "<!-- end -->\n"
@@ -45,6 +46,7 @@ def settings(shape: str, gpu: str, gpus: int, lora: int | None, numbers: str) ->
             "prompts": 64,
             "group": 8,
             "prompt_tokens": 1024,
+            "shared_tokens": 0,
             "completion_tokens": 256,
             "max_new_tokens": 512,
             "tokens_per_micro_batch": tokens,
@@ -57,8 +59,8 @@ def settings(shape: str, gpu: str, gpus: int, lora: int | None, numbers: str) ->
 
 def fastest(shape: str, gpu: str, gpus: int, lora: int | None, numbers: str) -> Plan | None:
     """Of the ways that fit."""
-    plans = map(make_plan, settings(shape, gpu, gpus, lora, numbers))
-    return min((p for p in plans if p.memory.fits), key=lambda p: p.time.seconds, default=None)
+    fitting = (s for s in settings(shape, gpu, gpus, lora, numbers) if memory(s).fits)
+    return min(map(make_plan, fitting), key=lambda plan: plan.time.seconds, default=None)
 
 
 def cell(shape: str, gpu: str, gpus: int, lora: int | None) -> str:

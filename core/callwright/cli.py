@@ -184,6 +184,7 @@ def plan(
         str | None, typer.Option(help="local or vllm. Default: the recipe's.", show_default=False)
     ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Mean length of a prompt.")] = 1024,
+    shared_tokens: Annotated[int, typer.Option(min=0, help="Of them those with which all prompts begin.")] = 0,
     completion_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Mean length of a completion. Default: the longest allowed.", show_default=False),
@@ -221,6 +222,7 @@ def plan(
         sharding=sharding,
         rollouts=rollouts,
         prompt_tokens=prompt_tokens,
+        shared_tokens=shared_tokens,
         completion_tokens=completion_tokens,
         model_shape=model_shape,
         assumed=[*([] if mfu is None else [f"mfu={mfu}"]), *(assume or [])],

@@ -102,6 +102,7 @@ def setting(shape: ModelShape, **changes) -> Setting:
         prompts=1,
         group=4,
         prompt_tokens=100,
+        shared_tokens=0,
         completion_tokens=26,
         max_new_tokens=26,
         tokens_per_micro_batch=100_000,
@@ -321,7 +322,7 @@ def test_a_layer_keeps_exactly_what_the_formula_says(shape, numbers, rank):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize(
-    "shape", [small("llama", layers=6), small("qwen3", layers=6, vocabulary=4096)], ids=lambda s: s.name
+    "shape", [small("llama", layers=6), small("qwen3", layers=6, vocabulary=2048)], ids=lambda s: s.name
 )
 def test_an_update_needs_at_most_what_is_said_and_not_much_less(shape, numbers, checkpointing):
     """The peak of forward and backward of a second micro-batch, when gradients are there."""
@@ -489,7 +490,8 @@ def settings_of_runs(draw):
         reference=draw(st.booleans()),
         prompts=draw(st.integers(1, 512)),
         group=draw(st.integers(2, 16)),
-        prompt_tokens=draw(st.integers(1, 4096)),
+        prompt_tokens=draw(st.integers(300, 4096)),
+        shared_tokens=draw(st.integers(0, 299)),
         completion_tokens=draw(st.integers(1, 1024)),
         max_new_tokens=draw(st.integers(1024, 8192)),
         tokens_per_micro_batch=draw(st.integers(256, 100_000)),
@@ -629,6 +631,7 @@ def test_options_reach_the_numbers(recipe):
     assert planned(recipe, "--gpu", "cpu")["numbers"] == "float32"
     assert planned(recipe, "--gpus", 8, "--nodes", 2)["gpus"] == 16
     assert planned(recipe, "--prompt-tokens", 100)["seconds"]["prefill"] < plain["seconds"]["prefill"]
+    assert planned(recipe, "--shared-tokens", 900)["seconds"]["update"] < plain["seconds"]["update"]
     assert planned(recipe, "--completion-tokens", 100)["seconds"]["update"] < plain["seconds"]["update"]
     small_cache = planned(recipe, "rollouts={use: vllm, cache_gib: 2}")
     assert small_cache["assumptions"]["vllm_cache"] == 2 * 2**30
@@ -647,6 +650,7 @@ def test_options_reach_the_numbers(recipe):
         (["--assume", "bandwidth=high"], "'high' is no number"),
         (["--mfu", "40"], "at most 1"),
         (["--mfu", "nan"], "at most 1"),
+        (["--prompt-tokens", "100", "--shared-tokens", "100"], "longer than what they share"),
         (["--completion-tokens", "5000"], "train.max_new_tokens=5000"),
         (["rollouts={use: vllm, gpu_memory_utilization: 0.05}"], "larger share"),
         (["model.name=nobody/knows-this"], "--model-shape"),

@@ -229,9 +229,8 @@ def local_cache_bytes(setting: Setting) -> float:
     one = cache_bytes_per_token(setting.shape, setting.numbers)
     own = setting.rows_here * setting.max_new_tokens
     if not setting.packed:
-        own += setting.rows_here * setting.prompt_tokens
-        return one * own * (1 + 1 / setting.shape.layers)
-    return one * (2 * setting.prompts_here * setting.prompt_tokens + own * (1 + 1 / setting.shape.layers))
+        return one * (own + setting.encoded_tokens) * (1 + 1 / setting.shape.layers)
+    return one * (2 * setting.encoded_tokens + own * (1 + 1 / setting.shape.layers))
 
 
 def prefill_bytes(setting: Setting) -> float:
@@ -239,7 +238,7 @@ def prefill_bytes(setting: Setting) -> float:
     encodes at most 8,192 tokens at once."""
     e = 4 if setting.numbers == "float32" else 2
     state = 2 if setting.numbers == "bfloat16" else 4
-    tokens = setting.prompts_here * setting.prompt_tokens
+    tokens = setting.encoded_tokens
     if setting.rollouts == "vllm":
         tokens, e, state = min(tokens, 8192), 2, 2
     return tokens * (3 * e * setting.shape.intermediate + 4 * state * setting.shape.hidden)

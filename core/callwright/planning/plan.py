@@ -77,6 +77,7 @@ class Plan:
             "steps_per_hour": self.steps_per_hour,
             "hours": self.hours,
             "prompt_tokens": setting.prompt_tokens,
+            "shared_tokens": setting.shared_tokens,
             "completion_tokens": setting.completion_tokens,
             "assumptions": asdict(setting.assumptions),
         }

@@ -44,6 +44,8 @@ class Setting:
     group: int
     prompt_tokens: int
     """Of a prompt, on average."""
+    shared_tokens: int
+    """Of them those with which all prompts begin, such as instructions and examples; less than `prompt_tokens`."""
     completion_tokens: int
     """Of a completion, on average."""
     max_new_tokens: int
@@ -87,8 +89,16 @@ class Setting:
         """Of each of them; an adapter is always float32."""
         return self.weight_bytes if self.lora_rank is None else 4
 
+    @property
+    def encoded_tokens(self) -> int:
+        """Of a GPU's prompts, when completions are drawn from them: what all share is encoded once."""
+        if not self.packed:
+            return self.rows_here * self.prompt_tokens
+        return self.prompts_here * (self.prompt_tokens - self.shared_tokens) + self.shared_tokens
+
     def tokens(self, prompts: int, rows: int, length: int) -> int:
-        """In a pass forward over these prompts with completions of this length."""
+        """In a pass forward over these prompts with completions of this length, as `Learner.cut` counts them: without
+        what prompts share."""
         return prompts * self.prompt_tokens + rows * length if self.packed else rows * (self.prompt_tokens + length)
 
     def with_changes(self, **changes: object) -> Setting:
@@ -105,6 +115,7 @@ def setting_of(
     sharding: Sharding | None = None,
     rollouts: Rollouts | None = None,
     prompt_tokens: int = 1024,
+    shared_tokens: int = 0,
     completion_tokens: int | None = None,
     needs_reference: bool = False,
     assumed: dict[str, float] | None = None,
@@ -127,6 +138,11 @@ def setting_of(
         raise CallwrightError(
             f"--completion-tokens {completion_tokens} is above train.max_new_tokens, which is {train.max_new_tokens};"
             f" write train.max_new_tokens={completion_tokens} as well"
+        )
+    if shared_tokens >= prompt_tokens:
+        raise CallwrightError(
+            f"--shared-tokens {shared_tokens} are all of --prompt-tokens {prompt_tokens}; prompts are longer than what"
+            " they share"
         )
     if rollouts is None:
         name = recipe.rollouts.use.rpartition(":")[2]
@@ -154,6 +170,7 @@ def setting_of(
         prompts=train.prompts_per_step,
         group=train.group_size,
         prompt_tokens=prompt_tokens,
+        shared_tokens=shared_tokens,
         completion_tokens=completion_tokens or train.max_new_tokens,
         max_new_tokens=train.max_new_tokens,
         tokens_per_micro_batch=train.tokens_per_micro_batch,

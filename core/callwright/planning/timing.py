@@ -50,12 +50,14 @@ def forward_flops(shape: ModelShape, tokens: float, pairs: float, scored: float)
 
 
 def pass_sizes(setting: Setting) -> tuple[float, float, float]:
-    """Tokens, causal query-key pairs and scored tokens of all rows of a GPU, each with its prompt."""
+    """Tokens, causal query-key pairs and scored tokens of all rows of a GPU, each with its prompt. What prompts share
+    is encoded once in each micro-batch."""
     prompts, rows = setting.prompts_here, setting.rows_here
     prompt, own = setting.prompt_tokens, setting.completion_tokens
     encoded = prompts if setting.packed else rows
-    pairs = encoded * prompt**2 / 2 + rows * (prompt * own + own**2 / 2)
-    return setting.tokens(prompts, rows, own), pairs, rows * own
+    spared = max(0, prompts - micro_batches(setting)) if setting.packed else 0
+    pairs = encoded * prompt**2 / 2 + rows * (prompt * own + own**2 / 2) - spared * setting.shared_tokens**2 / 2
+    return setting.tokens(prompts, rows, own) - spared * setting.shared_tokens, pairs, rows * own
 
 
 def update_flops(setting: Setting) -> float:
@@ -96,8 +98,7 @@ def decode_seconds(setting: Setting) -> float:
         at_once, steps = setting.rows_here, float(longest)
     rows = min(at_once, setting.rows_here * own / steps)  # on average: short ones leave the batch
     one = cache_bytes_per_token(shape, "bfloat16" if vllm else setting.numbers)
-    once_for_a_group = setting.packed and not vllm
-    prompts = (setting.prompts_here if once_for_a_group else rows) * setting.prompt_tokens
+    prompts = setting.encoded_tokens if setting.packed and not vllm else rows * setting.prompt_tokens
     read = decode_weight_bytes(setting) + one * (prompts + rows * own / 2) + SAMPLING_TRAFFIC * rows * shape.vocabulary
     moving = read / (setting.hardware.bandwidth * assumed.bandwidth)
     pairs = rows * (setting.prompt_tokens + own / 2)
@@ -151,9 +152,8 @@ def step_time(setting: Setting) -> StepTime:
     rate = peak_flops(setting) * assumed.mfu
     moving = setting.hardware.bandwidth * assumed.bandwidth
     tokens, pairs, scored = pass_sizes(setting)
-    encoded = setting.prompts_here if setting.packed or setting.rollouts == "vllm" else setting.rows_here
     prefill = forward_flops(
-        shape, encoded * setting.prompt_tokens, encoded * setting.prompt_tokens**2 / 2, setting.prompts_here
+        shape, setting.encoded_tokens, setting.encoded_tokens * setting.prompt_tokens / 2, setting.prompts_here
     )
     once_more = forward_flops(shape, tokens, pairs, scored) / rate
     # AdamW reads weight, gradient and both means, and writes all but the gradient.

@@ -130,10 +130,12 @@ def _time(plan: Plan) -> Table:
 def _assumed(plan: Plan) -> str:
     setting = plan.setting
     own = setting.completion_tokens
+    shared = f", of which all share {setting.shared_tokens}" if setting.shared_tokens else ""
     longest = " (the longest allowed)" if own == setting.max_new_tokens else ""
     numbers = ", ".join(f"{name}={value:g}" for name, value in _relevant(plan).items())
     return (
-        f"calculated, not measured. Assumed: prompts of {setting.prompt_tokens} tokens (--prompt-tokens), completions"
+        f"calculated, not measured. Assumed: prompts of {setting.prompt_tokens} tokens{shared} (--prompt-tokens,"
+        f" --shared-tokens), completions"
         f" of {own}{longest} (--completion-tokens), every group with a gradient; {numbers} (--assume NAME=VALUE;"
         " docs/scaling.md)"
     )
