@@ -555,7 +555,7 @@ def test_time_falls_as_assumed_shares_rise(here, share):
     assert peak_flops(here) >= here.hardware.flops_float32
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(settings_of_runs())
 def test_repairs_are_there_only_where_they_are_needed(here):
     plan = make_plan(here)

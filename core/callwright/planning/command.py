@@ -52,10 +52,10 @@ def plan_recipe(
 
 
 def _needs_reference(recipe: Recipe) -> bool:
-    """Plugins are loaded only where they decide it."""
+    """Of the explorers, which are loaded only where there are any."""
     from callwright.recipe import build
 
-    if recipe.train.kl > 0 or not recipe.explore:
+    if not recipe.explore:
         return False
     return needs_a_reference([explorer.plugin for explorer in build(recipe).explorers])
 

@@ -105,9 +105,9 @@ def repairs(setting: Setting) -> tuple[tuple[Change, ...], ...]:
 
 
 def smallest_change(setting: Setting, possible: tuple[Possible, ...]) -> tuple[Change, ...] | None:
-    """The set of at most three changes of least cost with which the setting fits; None if none does."""
+    """The set of at most four changes of least cost with which the setting fits; None if none does."""
     best: tuple[int, tuple[Change, ...]] | None = None
-    for count in range(1, 4):
+    for count in range(1, 5):
         for chosen in combinations(possible, count):
             cost = sum(change.cost for change, _ in chosen)
             names = [name for _, values in chosen for name in values]
@@ -145,12 +145,14 @@ def _changes(setting: Setting) -> Iterator[Possible]:
         prompts = max(prompts // 2, setting.gpus)
         yield Change(f"train.prompts_per_step={prompts}", "a noisier gradient", cost), {"prompts": prompts}
         cost += 10
+    if setting.reference and setting.reference_for_kl and setting.lora_rank is None:
+        yield Change("train.kl=0", "nothing holds the policy near where it began", 200), {"reference": False}
     if setting.lora_rank is None:
-        yield Change("model.lora.rank=16", "trains an adapter in place of all weights", 250), {"lora_rank": 16}
+        yield Change("model.lora.rank=16", "trains an adapter in place of all weights", 500), {"lora_rank": 16}
     if setting.numbers != "bfloat16" and setting.hardware.bf16:
         lora = setting.lora_rank is not None
         remark = "of the frozen weights" if lora else "of all weights: small updates are rounded away, not with LoRA"
-        yield Change("model.dtype=bfloat16", remark, 50 if lora else 260), {"numbers": "bfloat16"}
+        yield Change("model.dtype=bfloat16", remark, 50 if lora else 520), {"numbers": "bfloat16"}
 
 
 def _more_gpus(setting: Setting) -> Iterator[Possible]:

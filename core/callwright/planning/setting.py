@@ -53,6 +53,8 @@ class Setting:
     passes: int
     steps: int
     assumptions: Assumptions
+    reference_for_kl: bool = False
+    """The reference model is there for `train.kl` alone."""
 
     @property
     def prompts_here(self) -> int:
@@ -177,6 +179,7 @@ def setting_of(
         passes=train.passes,
         steps=train.steps,
         assumptions=Assumptions().changed({**default, **(assumed or {})}),
+        reference_for_kl=not needs_reference,
     )
 
 
