@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -670,6 +671,7 @@ def test_a_mistake_is_answered_with_its_repair(recipe, words, says):
         ["--gpu", "h200", "--model-shape", "qwen3-14b", "--gpus", "8"],
         ["--gpu", "h100", "train.max_new_tokens=8192", "train.prompts_per_step=256", "--gpus", "8"],
         ["--gpu", "a100-80", "--model-shape", "qwen2.5-7b", "train.kl=0.001", "--gpus", "4"],
+        ["--gpu", "h100", "--model-shape", "qwen2.5-7b", "train.kl=0.001", "--gpus", "8", "--rollouts", "vllm"],
     ],
 )
 def test_what_is_proposed_makes_it_fit(recipe, words):
@@ -677,7 +679,7 @@ def test_what_is_proposed_makes_it_fit(recipe, words):
     assert not plan["memory"]["fits"]
     assert plan["repairs"]
     for changes in plan["repairs"]:
-        options = [word for text in changes for word in text.split()]
+        options = [word for text in changes for word in shlex.split(text)]
         # What stands later on the command line wins.
         assert planned(recipe, *words, *options)["memory"]["fits"], changes
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
+from callwright.planning.hardware import GIB
 from callwright.planning.memory import Memory, memory
 from callwright.planning.setting import Setting
 from callwright.planning.timing import StepTime, step_time
@@ -140,6 +141,11 @@ def _changes(setting: Setting) -> Iterator[Possible]:
     if setting.rollouts == "local" and setting.hardware.name != "cpu":
         remark = "vLLM draws as many rows at once as its cache holds"
         yield Change("rollouts=vllm", remark, 60), {"rollouts": "vllm"}
+    if (setting.rollouts == "vllm" or setting.hardware.name != "cpu") and setting.assumptions.vllm_cache > 4 * GIB:
+        little = setting.assumptions.changed({"vllm_cache": 4 * GIB})
+        remark = "fewer rows at once: drawing takes longer"
+        values: dict[str, object] = {"rollouts": "vllm", "assumptions": little}
+        yield Change("rollouts='{use: vllm, cache_gib: 4}'", remark, 65), values
     prompts, cost = setting.prompts, 100
     while prompts > setting.gpus:
         prompts = max(prompts // 2, setting.gpus)

@@ -57,7 +57,7 @@ def command(plan: Plan, recipe: str) -> str:
     """What is typed on (each of) the machine(s)."""
     setting = plan.setting
     overrides = ""
-    if setting.rollouts == "vllm":
+    if setting.rollouts == "vllm" and " rollouts" not in recipe:  # unless the user says so already
         # Two GiB more than weights and cache: vLLM counts what it computes with, too.
         share = (vllm_weight_bytes(setting.shape) + vllm_cache_bytes(setting) + 2 * GIB) / setting.hardware.memory
         overrides = f" rollouts='{{use: vllm, gpu_memory_utilization: {min(share, 0.95):.2f}}}'"
