@@ -313,7 +313,12 @@ def add_branches(tree: Tree, branches: Sequence[Branch], parent: int, done: int,
         shared = [branch for branch in left if branch[0][done] == first[done]]
         end = agreement(first, shared[-1][0])
         if (len(shared) - 1) * (end - done) < FEWEST_SHARED_TOKENS:
-            shared, end = shared[:1], len(first)
+            # Too little for all of them. Neighbours in the order agree for longer: take as many as save the most.
+            saved, many = max(
+                ((n - 1) * (agreement(first, shared[n - 1][0]) - done), n) for n in range(1, len(shared) + 1)
+            )
+            many = many if saved >= FEWEST_SHARED_TOKENS else 1
+            shared, end = shared[:many], agreement(first, shared[many - 1][0])
         run = tree.add(first[done:end], parent)
         for _, row in shared:
             start = tree.runs[run].start

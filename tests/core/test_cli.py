@@ -105,7 +105,7 @@ def words_of(text):
 def test_help_names_every_command_and_its_examples_exist():
     result = invoke("--help")
     assert result.exit_code == 0
-    commands = {"train", "data", "compare", "eval", "plugins", "check", "score"}
+    commands = {"train", "data", "compare", "eval", "plugins", "check", "score", "plan"}
     assert commands == {c.name or c.callback.__name__ for c in cli.app.registered_commands}
     assert all(command in result.stdout for command in commands)
     examples = re.findall(r"callwright (\w+)", result.stdout.partition("Three commands")[2])
@@ -113,7 +113,7 @@ def test_help_names_every_command_and_its_examples_exist():
     assert set(examples) <= commands
 
 
-@pytest.mark.parametrize("command", ["train", "data", "compare", "eval", "plugins", "check", "score"])
+@pytest.mark.parametrize("command", ["train", "data", "compare", "eval", "plugins", "check", "score", "plan"])
 def test_every_command_has_help(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
