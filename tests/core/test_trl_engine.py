@@ -366,7 +366,10 @@ def test_what_is_overridden_is_still_there() -> None:
     assert GRPOTrainer.loss_is_scaled_for_ga is True, "TRL scales the loss over accumulated parts in another way now"
 
 
-@pytest.mark.parametrize(("installed", "words"), [("0.29.1", "0.29.1 is installed"), ("1.17.0", "1.17.0 is installed"), (None, "not installed")])
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [("0.29.1", "0.29.1 is installed"), ("1.17.0", "1.17.0 is installed"), (None, "not installed")],
+)
 def test_another_trl_is_refused(monkeypatch: pytest.MonkeyPatch, installed: str | None, words: str) -> None:
     from callwright_trl import engine
 
