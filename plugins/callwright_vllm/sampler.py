@@ -56,8 +56,8 @@ class VllmSampler:
     """Number format of vLLM's weights and arithmetic. `auto`: that in which the policy computes."""
 
     refuses: ClassVar[dict[str, str]] = {
-        "process_logits": "vLLM tells its logits processors neither a completion's row nor, as it schedules ahead, all"
-        " of its tokens so far; write rollouts: local"
+        "process_logits": "vLLM does not tell its logits processors which row a sample is nor, as it schedules ahead,"
+        " its newest token; write rollouts: local"
     }
 
     llm: Any = field(default=None, init=False, repr=False)
@@ -89,14 +89,16 @@ class VllmSampler:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over as tensors, not through a pipe
-        set_num_threads = torch.set_num_threads
+        set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
         try:
             with quiet():
                 self.llm = self._engine(recipe.seed)
         except (ValueError, RuntimeError, NotImplementedError) as error:
             raise CallwrightError(f"rollouts: vLLM does not start with this model here: {error}") from error
         finally:
-            torch.set_num_threads = set_num_threads  # which vLLM disables on a CPU
+            # vLLM leaves torch one thread, and on a CPU nobody can change that: but the trainer is in this process.
+            torch.set_num_threads = set_num_threads
+            torch.set_num_threads(threads)
 
     def _engine(self, seed: int) -> Any:
         import torch

@@ -35,14 +35,21 @@ def checkpoint_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     that no rounding of a merge and an unmerge is left in them.
     """
     adapted = _adapted(model)
-    sent: set[int] = set()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in _tensors(model):
         owner, base, kind = name.rpartition(".base_layer.")
-        if tensor.data_ptr() in sent or (not base and name.rpartition(".lora_")[0] in adapted):
-            continue
-        sent.add(tensor.data_ptr())
-        merges = base and kind == "weight"
-        yield f"{owner}.{kind}" if base else name, _merged(tensor, adapted[owner]) if merges else tensor
+        if base:
+            yield f"{owner}.{kind}", _merged(tensor, adapted[owner]) if kind == "weight" else tensor
+        elif name.rpartition(".lora_")[0] not in adapted:
+            yield name, tensor
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What `state_dict` has. That itself would take a model apart again whose parts FSDP2 has just put together."""
+    yield from model.named_parameters()
+    for owner, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                yield f"{owner}.{name}", buffer
 
 
 def _adapted(model: nn.Module) -> dict[str, Any]:

@@ -263,10 +263,10 @@ def test_a_sharded_model_makes_the_run_of_one_process(whole_step: Path, tmp_path
     assert (newest / "trainer" / "pytorch_model_fsdp_0").is_dir(), "the model was not sharded"
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["copies", "sharded"])
-@pytest.mark.parametrize(
-    "moment", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
-)
+SLOW = [pytest.param(moment, sharded, marks=pytest.mark.slow) for moment in (1, 2, 3) for sharded in (False, True)]
+
+
+@pytest.mark.parametrize(("moment", "sharded"), [(1, False), *SLOW[1:]])
 def test_killed_and_resumed(whole_step: Path, tmp_path: Path, moment: int, sharded: bool) -> None:
     """kill -9 of all processes, some time after the checkpoint of step `moment`."""
     run = tmp_path / "two"

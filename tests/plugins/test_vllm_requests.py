@@ -183,7 +183,7 @@ def test_explorers_that_process_logits_are_refused(tmp_path):
         "model: {name: nowhere}\ndialect: python_calls\ndata: {source: {use: jsonl, path: rows.jsonl}}\n"
         "rewards: {use: [ast_match]}\nexplore: [phase_temperature]\nrollouts: vllm\n"
     )
-    with pytest.raises(RecipeError, match="`process_logits` cannot act in 'vllm': vLLM tells its logits processors"):
+    with pytest.raises(RecipeError, match="`process_logits` cannot act in 'vllm': vLLM does not tell its logits"):
         build(load_recipe(path))
     assert build(load_recipe(path, ["explore=[]"])).sampler == VllmSampler()
 
