@@ -94,7 +94,8 @@ class VllmSampler:
             with quiet():
                 self.llm = self._engine(recipe.seed)
         except (ValueError, RuntimeError, NotImplementedError) as error:
-            raise CallwrightError(f"rollouts: vLLM does not start with this model here: {error}") from error
+            reason = " ".join(str(error).split())[:400]  # some list everything that vLLM knows
+            raise CallwrightError(f"rollouts: vLLM does not start with this model here: {reason}") from error
         finally:
             # vLLM leaves torch one thread, and on a CPU nobody can change that: but the trainer is in this process.
             torch.set_num_threads = set_num_threads
@@ -114,7 +115,8 @@ class VllmSampler:
         with tempfile.TemporaryDirectory() as folder:
             # Weights come from the policy, whatever it was made of: of files vLLM reads the config and the tokenizer.
             config = copy.deepcopy(self.policy.causal_lm.config)
-            config.architectures = [type(self.policy.causal_lm).__name__]
+            # FSDP2 gives the class another name; a model that was made without files has none in its config.
+            config.architectures = config.architectures or [type(self.policy.causal_lm).__name__]
             config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
             return LLM(
