@@ -20,7 +20,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -60,6 +60,12 @@ class CallwrightTrainer(GRPOTrainer):
                 processing_class=self.learner.tokenizer,
                 callbacks=[_Steps(self)],
             )
+
+    @property
+    def divides_by_parts(self) -> bool:
+        """Whether transformers divides each part's loss by their number, although it is a share of a whole: versions
+        that do not know `loss_is_scaled_for_ga` do, unless TRL (before 1.16) gave them a `compute_loss_func`."""
+        return not hasattr(Trainer, "loss_is_scaled_for_ga") and self.compute_loss_func is None
 
     # ------------------------------------------------------------------------------------------------ a step
 
@@ -108,7 +114,7 @@ class CallwrightTrainer(GRPOTrainer):
         for name, value in metrics.items():
             self.sums[name] += value
         self.learner.display.phase("update", inputs["part"] + 1, self.parts)
-        return loss * self.accelerator.num_processes
+        return loss * self.accelerator.num_processes * (self.parts if self.divides_by_parts else 1)
 
     def _part_loss(self, number: int) -> tuple[Tensor, dict[str, float]]:
         assert self.dealt is not None
