@@ -3,8 +3,11 @@ not load torch for them."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+
+from callwright.types import CallwrightError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +26,10 @@ class LocalEngine:
     def train(self, recipe: Recipe, components: Components, display: Display, resume: bool = False) -> RunResult:
         from callwright.run import train
 
+        if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            raise CallwrightError(
+                f"engine: local trains in one process, and {processes} were started: write engine=trl, or start one"
+            )
         return train(recipe, components, display, resume)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from callwright import checkpoint
@@ -26,13 +28,29 @@ if TYPE_CHECKING:
     from callwright_trl.trainer import CallwrightTrainer
 
 
+def processes_of_the_launcher(device: str) -> PartialState:
+    """What accelerate knows of the processes that were started. Raises CallwrightError where it takes each for alone:
+    every one of them would write the run's folder."""
+    on_cpu = device == "cpu" or not torch.accelerator.is_available()
+    if on_cpu:
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # for whoever in these libraries asks first, too
+    state = PartialState(cpu=on_cpu)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise CallwrightError(
+            f"engine: trl: {started} processes were started, and accelerate sees {state.num_processes}; start them with"
+            " `accelerate launch -m callwright train ...`"
+        )
+    return state
+
+
 class TrlRun(Run):
     """As `Run`, in every process of `accelerate launch`. The main process alone writes and shows."""
 
     learner: SharedLearner
 
     def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
-        self.processes = PartialState(cpu=recipe.model.device == "cpu")
+        self.processes = processes_of_the_launcher(recipe.model.device)
         self.trainer: CallwrightTrainer | None = None
         self.checkpoint: Path | None = None
         super().__init__(recipe, components, display if self.writes else SilentDisplay(), resume)

@@ -299,6 +299,17 @@ def processes_of(run: Path) -> list[int]:
 # --------------------------------------------------------------------------------- what goes wrong, what is refused
 
 
+def test_processes_that_do_not_see_each_other_are_refused(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each would write the run's folder."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for engine, words in (("local", "write engine=trl"), ("trl", "accelerate sees 1")):
+        with pytest.raises(CallwrightError, match=words):
+            train(make_recipe(), f"engine={engine}", f"run={tmp_path / engine}")
+        assert not (tmp_path / engine).exists()
+
+
 def test_no_update_for_a_gradient_that_is_no_number(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """As in the local engine: said, counted, and the weights stay."""
     (tmp_path / "broken.py").write_text(BROKEN)
