@@ -56,7 +56,7 @@ def run(name: str, python: str, options: argparse.Namespace, *overrides: str) ->
         recipe = {
             "extends": str(ROOT / "recipes" / "quickstart.yaml"),
             "run": str(Path(folder) / "run"),
-            "rewards": {"use": [f"{parts}:Varied"]},
+            "rewards": {"combine": "sum", "use": [f"{parts}:Varied"]},
             "explore": [f"{parts}:Clock", *options.explore],
             "train": {
                 "steps": options.steps + 1,
