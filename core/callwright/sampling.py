@@ -106,8 +106,8 @@ class GenerationRequest:
 class Sampler(Protocol):
     """Draws completions for a run: a plugin of the kind `rollout`.
 
-    It may have `refuses`, a mapping from the names of hooks and of plan fields (`process_logits`, `prefix`, `min_p`)
-    that cannot act in it to the reason; `callwright check` refuses recipes with them.
+    It may have `refuses`, a mapping from the names of hooks that cannot act in it (`process_logits`) to the reason;
+    `callwright check` refuses recipes with plugins that have such a hook.
     """
 
     def start(self, policy: Policy, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:

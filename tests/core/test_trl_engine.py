@@ -310,12 +310,13 @@ def test_processes_that_do_not_see_each_other_are_refused(
         assert not (tmp_path / engine).exists()
 
 
-def test_no_update_for_a_gradient_that_is_no_number(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["InfiniteLoss", "InfiniteGradient"])
+def test_no_update_for_what_is_no_number(make_recipe: MakeRecipe, tmp_path: Path, part: str) -> None:
     """As in the local engine: said, counted, and the weights stay."""
     (tmp_path / "broken.py").write_text(BROKEN)
     path = make_recipe(train={"steps": 3, "tokens_per_micro_batch": 40})
     content = json.loads(path.read_text())
-    content["explore"] = [f"{tmp_path / 'broken.py'}:InfiniteAtStepOne"]
+    content["explore"] = [f"{tmp_path / 'broken.py'}:{part}"]
     path.write_text(json.dumps(content))
     runs = [train(path, f"engine={engine}", f"run={tmp_path / engine}") for engine in ("local", "trl")]
     skipped = [[line.get("skipped_update", 0) for line in metrics(run)] for run in runs]
@@ -327,11 +328,18 @@ def test_no_update_for_a_gradient_that_is_no_number(make_recipe: MakeRecipe, tmp
 BROKEN = """
 from callwright import hookimpl
 
-class InfiniteAtStepOne:
+class InfiniteLoss:
     @hookimpl
     def loss_terms(self, batch):
         if batch.rollouts.step == 1:
             return {"broken": (batch.logps * 1e30 * 1e30).sum() * 0.0}
+
+class InfiniteGradient:
+    # The loss is 0; the slope of the root there is not finite.
+    @hookimpl
+    def loss_terms(self, batch):
+        if batch.rollouts.step == 1:
+            return {"broken": (batch.logps * 0.0).abs().sqrt().sum()}
 """
 
 
