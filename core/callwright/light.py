@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _PLAIN = ("step", "tasks", "prompt_ids", "texts", "parses", "verdicts", "rewards")
 TENSORS = tuple(field.name for field in dataclasses.fields(Rollouts) if field.name not in _PLAIN)
-_LATER = ("ref_logps", "total", "advantages", "token_weights")
-"""Tensors that are None until a step has come so far."""
+_LATER = ("ref_logps", "total", "advantages", "token_weights", "token_ends")
+"""Tensors that are None until a step has come so far, or for good."""
 
 
 class LightRollouts(Rollouts):

@@ -112,14 +112,14 @@ def _paint_call(call: Call, paint: Callable[[Span | None, Segment], None]) -> No
         paint(argument.value_span, Segment.ARGUMENT_VALUE)
 
 
-def token_segments(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], parse: Parse) -> list[int]:
+def token_segments(parse: Parse, spans: Sequence[Span]) -> list[int]:
     """The `Segment` of every token: the commonest among its characters, the finer of equals; `TAG` where it has none.
 
     A token without characters of its own is the end of the turn, or a part of a character that a later token completes.
     """
     by_character = character_segments(parse)
     result = []
-    for start, end in token_spans(tokenizer, ids, parse.text):
+    for start, end in spans:
         covered = by_character[start:end]
         result.append(max(covered, key=lambda s: (covered.count(s), s != Segment.CALL, s)) if covered else Segment.TAG)
     return [int(segment) for segment in result]
@@ -147,8 +147,11 @@ def make_rollouts(
     parsed = {text: dialect.parse(text) for text in set(texts)}
     parses = [parsed[text] for text in texts]
     segments = torch.zeros(generation.ids.shape, dtype=torch.int8)
+    token_ends = torch.zeros(generation.ids.shape, dtype=torch.int32)
     for row, (row_ids, parse) in enumerate(zip(ids, parses, strict=True)):
-        segments[row, : len(row_ids)] = torch.tensor(token_segments(tokenizer, row_ids, parse), dtype=torch.int8)
+        spans = token_spans(tokenizer, row_ids, parse.text)
+        segments[row, : len(row_ids)] = torch.tensor(token_segments(parse, spans), dtype=torch.int8)
+        token_ends[row, : len(row_ids)] = torch.tensor([end for _, end in spans], dtype=torch.int32)
     return Rollouts(
         step=step,
         tasks=list(tasks),
@@ -165,6 +168,7 @@ def make_rollouts(
         truncated=generation.truncated,
         temperature=temperature,
         off_policy=torch.full((len(texts),), off_policy),
+        token_ends=token_ends,
     )
 
 
@@ -188,6 +192,7 @@ _SCHEMA = pa.schema(
         ("entropy", pa.list_(pa.float32())),
         ("behaviour_logps", pa.list_(pa.float32())),
         ("advantages", pa.list_(pa.float32())),
+        ("characters", pa.list_(pa.int32())),
     ]
 )
 """The same in every step, also where a step has nothing to say, so that all files of a run read as one table."""
@@ -197,7 +202,8 @@ def write_rollouts(rollouts: Rollouts, path: Path) -> None:
     """One parquet file with a row per completion: text, tokens, scores, reasons with spans, entropy. Atomic.
 
     `messages`, `tools`, `answer`, `rewards` and `reasons` hold JSON. `total` is null for rows that took no part, and
-    `advantages` where the update was skipped before there were any.
+    `advantages` where the update was skipped before there were any. `characters`: how many of the completion's each
+    token covers, in order.
     """
     rows, lengths = range(len(rollouts)), rollouts.lengths.tolist()
 
@@ -227,10 +233,16 @@ def write_rollouts(rollouts: Rollouts, path: Path) -> None:
         "entropy": tokens(rollouts.entropy),
         "behaviour_logps": tokens(rollouts.behaviour_logps),
         "advantages": tokens(rollouts.advantages),
+        "characters": tokens(_characters(rollouts.token_ends)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns, schema=_SCHEMA), temporary, compression="zstd")
+
+
+def _characters(token_ends: Tensor | None) -> Tensor | None:
+    """(N, T): counts are small and repeat, so that on disk they take less room than ends: some 16 bytes a row."""
+    return None if token_ends is None else token_ends.diff(dim=1, prepend=token_ends.new_zeros(len(token_ends), 1))
 
 
 def _reasons(rollouts: Rollouts, row: int) -> str:

@@ -274,6 +274,9 @@ class Rollouts:
     """(N, T) float32, zero off the mask."""
     token_weights: Tensor | None = None
     """(N, T) float32."""
+    token_ends: Tensor | None = None
+    """(N, T) int32: where the characters of each token end in the row's text; they begin where those of the token
+    before end. None where nobody asked a tokenizer."""
 
     def __len__(self) -> int:
         return len(self.texts)

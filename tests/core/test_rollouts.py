@@ -102,7 +102,7 @@ def test_spans_where_the_text_is_not_the_sum_of_its_pieces(ids: list[int]) -> No
 
 def character(tokenizer: Any, parse: Parse, ends: bool = False) -> list[tuple[str, Segment]]:
     ids = tokenizer.encode(parse.text, add_special_tokens=False) + [END] * ends
-    segments = token_segments(tokenizer, ids, parse)
+    segments = token_segments(parse, token_spans(tokenizer, ids, parse.text))
     return [(tokenizer.decode([i]), Segment(s)) for i, s in zip(ids, segments, strict=True)]
 
 
@@ -171,7 +171,7 @@ def test_the_characters_of_a_call_are_in_tokens_of_their_kind(
     parse = dialect.parse(dialect.render([call]))
     ids = tiny_tokenizer.encode(parse.text, add_special_tokens=False)
     spans = token_spans(tiny_tokenizer, ids, parse.text)
-    segments = token_segments(tiny_tokenizer, ids, parse)
+    segments = token_segments(parse, spans)
 
     def spelled(kind: Segment) -> str:
         chosen = [span for span, s in zip(spans, segments, strict=True) if s == kind]
@@ -233,6 +233,7 @@ def rollouts(draw: st.DrawFn) -> Rollouts:
         truncated=torch.zeros(n, dtype=torch.bool),
         temperature=torch.ones(n),
         off_policy=torch.zeros(n, dtype=torch.bool),
+        token_ends=draw(st.sampled_from([None, torch.tensor([2, 2, 7, 9, 9], dtype=torch.int32)[:t].repeat(n, 1)])),
         verdicts={word: [Verdict(0.5, (Reason(word, word, (0, 1)),))] * (n - 1) + [Verdict.failed(word)]},
         total=torch.tensor([0.5] * (n - 1) + [float("nan")]),
         advantages=draw(st.sampled_from([None, numbers])),
@@ -262,6 +263,8 @@ def test_what_is_written_is_read_back(tmp_path: Path, given_rollouts: Rollouts) 
         assert found["token_ids"] == step.completion_ids[row, :length].tolist()
         assert found["entropy"] == step.entropy[row, :length].tolist()
         assert found["segments"] == [1] * length
+        characters = None if step.token_ends is None else [2, 0, 5, 2, 0][:length]
+        assert found["characters"] == characters
         assert found["advantages"] == (None if step.advantages is None else step.advantages[row, :length].tolist())
         failed = row == len(step) - 1
         assert found["total"] == (None if failed else 0.5)
