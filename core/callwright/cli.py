@@ -691,6 +691,23 @@ def check(
         typer.echo(f"{name:10}  {safe(text)}")
 
 
+@app.command()
+def schema(
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="Where it goes.")] = Path("recipe.schema.json"),
+) -> None:
+    """Write a JSON Schema of the recipe, with the options of every installed plugin, for editors.
+
+    Those with yaml-language-server (VS Code's YAML extension, Neovim, Helix, Emacs) then complete and check recipes.
+    """
+    from callwright.recipe_schema import write_schema
+
+    errors = Console(stderr=True)
+    for mistake in write_schema(file):
+        errors.print(Text.assemble(("warning: ", "bold yellow"), safe(mistake)), soft_wrap=True)
+    typer.echo(f"{safe(str(file))} is written; write it again when a plugin comes or goes. First line of a recipe:")
+    typer.echo(f"# yaml-language-server: $schema={safe(str(file))}")
+
+
 def _check_laws(use: str, options: list[str]) -> None:
     """A line per law, and for a broken one a regression test."""
     if not importlib.util.find_spec("hypothesis"):

@@ -86,7 +86,10 @@ class Entry:
     entry_point: importlib.metadata.EntryPoint = field(repr=False, compare=False)
 
     def load(self) -> Any:
-        """Import the plugin. Raises `PluginError` with distribution, version and traceback."""
+        """Import the plugin. Raises `PluginError` with distribution, version and traceback, and, before it imports
+        anything, for a plugin that was written for another callwright."""
+        if self.entry_point.dist is not None:
+            _fits(f"{self.kind} '{self.name}'", self.entry_point.dist)
         what = f"{self.kind} '{self.name}' of {self.distribution} {self.version} ({self.value})"
         return _imported(what, self.entry_point.load)
 
@@ -114,12 +117,16 @@ def describe(entry: Entry) -> tuple[str | None, str | None]:
     try:
         loaded = entry.load()
     except PluginError as error:
-        return None, summary(error.__cause__ or error)
+        return None, summary(error.__cause__) if error.__cause__ else str(error)
+    text = documentation(loaded)
+    return (text.splitlines()[0] if text else None), None
+
+
+def documentation(loaded: Any) -> str:
+    """The docstring that the author of a plugin wrote, or "" without one."""
     text = getattr(loaded, "__doc__", None)
     generated = f"{getattr(loaded, '__name__', '')}("  # what `dataclass` writes when the author wrote nothing
-    if not isinstance(text, str) or not text.strip() or text.startswith(generated):
-        return None, None
-    return text.strip().splitlines()[0], None
+    return "" if not isinstance(text, str) or text.startswith(generated) else inspect.cleandoc(text)
 
 
 def find(kind: str, use: str) -> tuple[Any, Origin]:
@@ -161,8 +168,10 @@ def _from_module(kind: str, module: str, attr: str, entries: list[Entry]) -> tup
     offered = [entry.name for entry in entries if _normal(entry.distribution) == _normal(module)]
     if offered:
         raise PluginError(f"distribution '{module}' offers no {kind} '{attr}'; it offers {', '.join(offered)}")
-    loaded = _imported(f"{kind} '{module}:{attr}'", lambda: operator.attrgetter(attr)(importlib.import_module(module)))
     owners = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
+    if owners:
+        _fits(f"{kind} '{module}:{attr}'", importlib.metadata.distribution(owners[0]))
+    loaded = _imported(f"{kind} '{module}:{attr}'", lambda: operator.attrgetter(attr)(importlib.import_module(module)))
     version = importlib.metadata.version(owners[0]) if owners else None
     return loaded, Origin(kind, attr, owners[0] if owners else None, version)
 
@@ -189,6 +198,13 @@ def _from_file(kind: str, name: str, attr: str) -> tuple[Any, Origin]:
         return operator.attrgetter(attr)(sys.modules[unique])
 
     return _imported(f"{kind} '{name}:{attr}'", load), Origin(kind, attr, name, f"sha256:{digest}")
+
+
+def _fits(what: str, distribution: importlib.metadata.Distribution) -> None:
+    from callwright.api_version import mismatch
+
+    if (why := mismatch(distribution)) is not None:
+        raise PluginError(f"{what}: {why}")
 
 
 def _imported(what: str, load: Callable[[], Any]) -> Any:
@@ -235,6 +251,20 @@ def build_component(cls: Any, options: Mapping[str, Any], place: str) -> Any:
 
 
 def _checked_options(cls: type[Any], options: Mapping[str, Any], place: str) -> dict[str, Any]:
+    model = options_model(cls, place)
+    values, mistakes = checked(model, dict(options), "option")
+    if values is None:
+        raise ComponentError(place, mistakes)
+    given = {str(info.alias): key for key, info in model.model_fields.items() if key in values.model_fields_set}
+    return {name: getattr(values, key) for name, key in given.items()}
+
+
+def options_model(cls: type[Any], place: str) -> type[pydantic.BaseModel]:
+    """What checks the options of the component class `cls`, a dataclass: a field for each, whose alias is its name.
+
+    A default is always None: what is not given is the dataclass's matter. Raises `ComponentError` for a type that does
+    not exist at run time.
+    """
     fields = {f"option_{i}": f for i, f in enumerate(dataclasses.fields(cls)) if f.init}
     # Options become the model's aliases, so that they may have any name; what is not given is left to the dataclass.
     definitions: dict[str, Any] = {}
@@ -243,11 +273,7 @@ def _checked_options(cls: type[Any], options: Mapping[str, Any], place: str) -> 
         settings = pydantic.Field(alias=option.name) if required else pydantic.Field(None, alias=option.name)
         definitions[key] = (_annotation(cls, option, place), settings)
     config = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
-    model = pydantic.create_model(cls.__name__, __config__=config, **definitions)
-    values, mistakes = checked(model, dict(options), "option")
-    if values is None:
-        raise ComponentError(place, mistakes)
-    return {fields[key].name: getattr(values, key) for key in fields if key in values.model_fields_set}
+    return pydantic.create_model(cls.__name__, __config__=config, **definitions)
 
 
 def _annotation(cls: type[Any], option: dataclasses.Field[Any], place: str) -> Any:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -130,6 +131,33 @@ class Ended:
     text: str
     seconds: float
     """From the beginning of the training."""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """`install("dist-name", "1.0", {"rewards": {"name": "module:attr"}}, module="source")`, found by importlib."""
+    number = 0
+
+    def add(name, version, groups, **modules):
+        nonlocal number
+        number += 1
+        site = tmp_path / f"site{number}"
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        sections = [
+            f"[callwright.{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
+            for group, points in groups.items()
+        ]
+        (info / "entry_points.txt").write_text("\n".join(sections))
+        (info / "top_level.txt").write_text("\n".join(modules))
+        for module, source in modules.items():
+            (site / f"{module}.py").write_text(source)
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.syspath_prepend(str(site))
+        return info
+
+    return add
 
 
 @pytest.fixture(scope="session")
