@@ -14,6 +14,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from callwright import Argument, Call, CallwrightError, Parse, ParseStatus, Reason, ReasonCode
 from callwright.types import JSON, Span
@@ -78,6 +79,8 @@ class _Positions:
     def __init__(self, source: str, shift: int) -> None:
         self.source, self.shift = source, shift
         starts = [0, *(found.end() for found in _NEWLINE.finditer(source))]
+        self.one_line = len(starts) == 1 and source.isascii()
+        """Then columns are characters of the source."""
         if source.isascii():
             self.bytes_before: list[int] | None = None
             self.lines = starts
@@ -95,6 +98,8 @@ class _Positions:
     def span(self, node: ast.expr) -> Span:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
+        if self.one_line:
+            return node.col_offset + self.shift, node.end_col_offset + self.shift
         start, end = self.local(node.lineno, node.col_offset), self.local(node.end_lineno, node.end_col_offset)
         return start + self.shift, end + self.shift
 
@@ -102,6 +107,8 @@ class _Positions:
         return self.source[span[0] - self.shift : span[1] - self.shift]
 
     def keyword_span(self, node: ast.keyword) -> Span:
+        if self.one_line and node.arg is not None:
+            return node.col_offset + self.shift, node.col_offset + len(node.arg) + self.shift
         start = self.local(node.lineno, node.col_offset)
         found = _IDENTIFIER.match(self.source, start)
         return start + self.shift, (found.end() if found else start) + self.shift
@@ -228,6 +235,7 @@ def _render_call(call: Call) -> str:
     return f"{call.name}({', '.join(arguments)})"
 
 
+@lru_cache(4096)  # a data set repeats the names of its tools
 def _check_name(name: str) -> None:
     # Python's parser folds identifiers (NFKC), so another spelling would not come back as it was
     if not name.isidentifier() or keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name:

@@ -50,7 +50,7 @@ class AnswerKey:
         self.expected = answer.calls
         self.offered = {tool.name for tool in task.tools}
         named = {call.name for call in answer.calls}  # other functions are wrong by their name
-        self.schemas = {tool.name: ToolSchema(tool) for tool in task.tools if tool.name in named}
+        self.schemas = {tool.name: ToolSchema.of(tool) for tool in task.tools if tool.name in named}
         for call in answer.calls:
             self._check_answer(call)
 
@@ -104,9 +104,13 @@ class AnswerKey:
         calls = parse.calls[: len(self.expected) + MAX_MATCHED]
         faults = [self.own_faults(parse, call) for call in calls]
         pairs = list(zip(calls, faults, strict=True))
+        if len(calls) == len(self.expected):  # nearly always in the answer's order, which spares all other pairs
+            in_order = [
+                self.compare(call, own, expected) for (call, own), expected in zip(pairs, self.expected, strict=True)
+            ]
+            if len(calls) == 1 or not any(pair.faults for pair in in_order):
+                return {number: (number, pair) for number, pair in enumerate(in_order)}
         table = [[self.compare(call, own, expected) for call, own in pairs] for expected in self.expected]
-        if len(calls) == len(self.expected) == 1:
-            return {0: (0, table[0][0])}
         if not calls:
             return {}
         from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # scipy ships no types
@@ -153,8 +157,9 @@ def _missing(call: Call, expected: ExpectedCall) -> Iterator[Fault]:
 def _first(schema: ToolSchema, name: str, options: Sequence[JSON]) -> JSON:
     """The first accepted value that the parameter's schema allows, else the first."""
     values = [_concrete(option) for option in options if option != OPTIONAL]
-    validator = schema.validator.evolve(schema=schema.properties.get(name, True))
-    return next((value for value in values if validator.is_valid(value)), values[0] if values else None)
+    if len(values) > 1:
+        return next((value for value in values if schema.fits(name, value)), values[0])
+    return values[0] if values else None
 
 
 def _concrete(option: JSON) -> JSON:

@@ -24,7 +24,7 @@ class OfferedTools:
     def schema(self, name: str) -> ToolSchema | None:
         """None for a function that is not offered. Raises `SchemaError` for a schema that is none."""
         if name in self.tools and name not in self.schemas:
-            self.schemas[name] = ToolSchema(self.tools[name])
+            self.schemas[name] = ToolSchema.of(self.tools[name])
         return self.schemas.get(name)
 
 

@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jsonschema
@@ -15,6 +16,7 @@ from callwright import Call, CallwrightError, ReasonCode, Tool
 from callwright.types import JSON, Span
 from referencing.exceptions import Unresolvable
 
+from callwright_rewards import plain_schema
 from callwright_rewards.bfcl_values import show
 from callwright_rewards.value_match import Equality, same
 
@@ -63,39 +65,24 @@ _CODES = {
 }
 
 
-_KEPT: OrderedDict[bytes, Any] = OrderedDict()
+_KEPT: OrderedDict[tuple[str, bytes], ToolSchema] = OrderedDict()
 _MAX_KEPT = 4096
 
 
-def _validator(schema: dict[str, JSON]) -> Any:
-    """Made once for each content: checking a schema takes a millisecond, and the tasks of a data set share theirs."""
-    try:
-        key = marshal.dumps(schema, 2)  # version 2 depends on nothing but the content
-    except ValueError:  # nested too deeply, or no JSON
-        key = None
-    if key is not None:
-        if key in _KEPT:
-            return _KEPT[key]
-        schema = marshal.loads(key)  # a copy: what is kept must not change with somebody's tool
-    _Validator.check_schema(schema)
-    validator = _Validator(schema, registry=referencing.Registry())  # no schema is fetched from anywhere
-    if key is not None:
-        _KEPT[key] = validator
-        if len(_KEPT) > _MAX_KEPT:
-            _KEPT.popitem(last=False)
-    return validator
-
-
 class ToolSchema:
-    """A tool's parameters, ready to check calls. Raises `SchemaError` for a schema that is none."""
+    """A tool's parameters, ready to check calls. Raises `SchemaError` for a schema that is none.
+
+    `of` is made once for each content: the tasks of a data set share their tools.
+    """
 
     def __init__(self, tool: Tool) -> None:
-        self.tool = tool
-        schema = dict(tool.parameters)
-        try:
-            self.validator = _validator(schema)
-        except jsonschema.SchemaError as error:
-            raise SchemaError(f"the schema of the tool '{tool.name}' is invalid: {error.message}") from error
+        self.name = tool.name
+        self._schema = schema = dict(tool.parameters)
+        if not plain_schema.is_plain(schema):
+            try:
+                _Validator.check_schema(schema)
+            except jsonschema.SchemaError as error:
+                raise SchemaError(f"the schema of the tool '{tool.name}' is invalid: {error.message}") from error
         self.properties: Mapping[str, JSON] = schema.get("properties", {})
         self.closed = (
             "properties" in schema
@@ -104,6 +91,35 @@ class ToolSchema:
         )
         """Whether a parameter that is not listed is invented. Tools rarely say `additionalProperties: false`."""
         self.required: frozenset[str] = frozenset(schema.get("required", ()))
+        self._simple = plain_schema.is_simple(schema)
+        self._simple_parameters = {name for name, inner in self.properties.items() if plain_schema.is_simple(inner)}
+
+    @classmethod
+    def of(cls, tool: Tool) -> ToolSchema:
+        """The schema of a tool, from those that are kept if one of the same name and content is among them."""
+        try:
+            content = marshal.dumps(dict(tool.parameters), 2)  # version 2 depends on nothing but the content
+        except ValueError:  # nested too deeply, or no JSON
+            return cls(tool)
+        found = _KEPT.get((tool.name, content))
+        if found is None:
+            # A copy: what is kept must not change with somebody's tool.
+            found = cls(Tool(tool.name, parameters=marshal.loads(content)))
+            _KEPT[tool.name, content] = found
+            if len(_KEPT) > _MAX_KEPT:
+                _KEPT.popitem(last=False)
+        return found
+
+    @cached_property
+    def validator(self) -> Any:
+        """jsonschema's, with exact types. No schema is fetched from anywhere."""
+        return _Validator(self._schema, registry=referencing.Registry())
+
+    def fits(self, name: str, value: JSON) -> bool:
+        """Whether a parameter may have this value. Raises what jsonschema raises where it cannot tell."""
+        if name in self._simple_parameters:
+            return plain_schema.mismatch(self.properties[name], value) is None
+        return bool(self.validator.evolve(schema=self.properties.get(name, True)).is_valid(value))
 
     def is_default(self, name: str, value: JSON) -> bool:
         """Whether `value` is what the schema says an optional parameter has when it is left out."""
@@ -117,10 +133,12 @@ class ToolSchema:
 
         Raises `SchemaError` for a reference that leads nowhere.
         """
+        if self._simple and plain_schema.mismatch(self._schema, arguments) is None:
+            return
         try:
             found = sorted(self.validator.iter_errors(dict(arguments)), key=lambda error: error.validator != "type")
         except Unresolvable as error:
-            raise SchemaError(f"the schema of the tool '{self.tool.name}': {error}") from error
+            raise SchemaError(f"the schema of the tool '{self.name}': {error}") from error
         except (ArithmeticError, TypeError, ValueError, RecursionError) as error:
             # a value that jsonschema's arithmetic cannot take, such as a huge number by `multipleOf`
             yield ReasonCode.WRONG_VALUE, None, f"the arguments cannot be checked: {type(error).__name__}"

@@ -48,8 +48,13 @@ def normalised(text: str) -> str:
 
 def accepted(value: JSON, options: Sequence[JSON]) -> Equality | None:
     """How `value` is equal to one of the accepted values, or None. `OPTIONAL` is no value."""
-    found = [match for option in options if option != OPTIONAL and (match := same(value, option))]
-    return max(found, default=None)
+    found = None
+    for option in options:
+        match = None if option == OPTIONAL else same(value, option)
+        if match is Equality.EXACT:
+            return match
+        found = match or found
+    return found
 
 
 def same(value: JSON, option: JSON, *, literal: bool = False) -> Equality | None:

@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import pytest
 from callwright import Answer, CallwrightError, ExpectedCall, Task, Tool
 from callwright.plugins import build_component
@@ -394,15 +395,21 @@ def test_quick_checks_agree_with_jsonschema(schema, value):
             quick.mismatch("a", value)
         return
     assert (quick.mismatch("a", value) is None) == fits
+    assert full.fits("a", value) == fits
+    assert (not list(full.errors({"a": value}))) == fits
 
 
 @given(st.dictionaries(st.sampled_from(["type", "properties", "required", "additionalProperties"]), JSON_VALUES))
 def test_invalid_schemas_are_those_of_jsonschema(schema):
+    described = Tool("f", "", schema)
     try:
-        ToolSchema(Tool("f", "", schema))
-    except SchemaError:
-        assert ToolCheck(Tool("f", "", schema)).fault is not None
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError:
+        assert ToolCheck(described).fault is not None
+        with pytest.raises(SchemaError):
+            ToolSchema(described)
     else:
+        ToolSchema(described)
         kinds = schema.get("type", "object")
         assume("object" in ([kinds] if isinstance(kinds, str) else kinds))
         assert ToolCheck(Tool("f", "", schema)).fault is None

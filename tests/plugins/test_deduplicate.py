@@ -94,7 +94,7 @@ def test_pairs_at_the_threshold_are_compared(threshold, permutations):
     shared = 60
     alone = round(shared * (1 / threshold - 1) / 2)  # of each side, for a similarity just at the threshold
     sketches = near.Signatures(threshold, permutations, seed=0)
-    index = sketches.index()
+    index = near.Index(sketches)
     others = []
     for pair in range(draws):
         numbers = rng.sample(range(2**32), shared + 2 * alone)

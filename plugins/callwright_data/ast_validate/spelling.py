@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from callwright.types import JSON
+from callwright_rewards import plain_schema
 
 from callwright_data._literals import literal
-from callwright_data.ast_validate.tool_check import simple_fits
 
 MAX_QUOTED = 10_000
 """Characters of a text that is looked at as a value."""
@@ -67,9 +67,9 @@ def _inside(value: JSON, schema: Mapping[str, Any], literal: bool) -> JSON:
     """A list or an object with its parts respelt, each by its own simple schema."""
 
     def part(inner: JSON, inner_schema: JSON) -> JSON:
-        if simple_fits(inner_schema, inner):
+        if plain_schema.simple_fits(inner_schema, inner):
             return inner
-        return respelt(inner, inner_schema, lambda one: simple_fits(inner_schema, one), literal=literal)
+        return respelt(inner, inner_schema, lambda one: plain_schema.simple_fits(inner_schema, one), literal=literal)
 
     if isinstance(value, list) and "items" in schema:
         return [part(item, schema["items"]) for item in value]

@@ -2,12 +2,13 @@
 
 Similarity is the Jaccard index of two texts' sets of n-grams: how many they share, of all that either has. MinHash
 (Broder 1997, "On the resemblance and containment of documents") estimates it with a standard error of
-sqrt(J (1 - J) / permutations); the locality-sensitive index of datasketch finds the pairs worth comparing.
+sqrt(J (1 - J) / permutations). The pairs worth comparing are those that share a band, a run of some values of their
+signatures (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4). datasketch makes the signatures;
+its index takes twice as long as the one here, and more memory.
 """
 
 from __future__ import annotations
 
-import random
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,15 @@ class Signatures:
 
     def __init__(self, threshold: float, permutations: int, seed: int) -> None:
         # Where it is needed: datasketch imports scipy.
+        import numpy as np
         from datasketch import MinHash  # type: ignore[import-untyped] # ships no types
 
         # The hashes of n-grams are numbers already.
         self._sketch: Any = MinHash(permutations, seed, hashfunc=int)
-        self.bands, self.values = bands(threshold, permutations)
+        self.bands, self._values = bands(threshold, permutations)
+        # Any odd factors will do: equal bands give equal sums, and a chance hit costs only a needless comparison.
+        factors = np.random.default_rng(0).integers(1 << 63, size=self._values, dtype=np.uint64)
+        self._factors = factors * np.uint64(2) + np.uint64(1)
 
     def of(self, hashes: set[int]) -> NDArray[np.unsignedinteger[Any]]:
         """(permutations,): the signature of a set of n-grams."""
@@ -77,30 +82,34 @@ class Signatures:
         self._sketch.update_batch(hashes)
         return self._sketch.hashvalues
 
-    def index(self) -> Index:
-        return Index(self._sketch, (self.bands, self.values))
+    def band_keys(self, signature: NDArray[np.unsignedinteger[Any]]) -> list[int]:
+        """For each band a number, the same for the same values."""
+        values = signature[: self.bands * self._values].reshape(self.bands, self._values)
+        keys: list[int] = (values @ self._factors).tolist()
+        return keys
+
+    def keys_of_band(self, band: int, signatures: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint64]:
+        """(rows, permutations) -> (rows,): the numbers of one band."""
+        return signatures[:, band * self._values : (band + 1) * self._values] @ self._factors
 
 
 class Index:
     """Finds the signatures that share a band with another one."""
 
-    def __init__(self, sketch: Any, params: tuple[int, int]) -> None:
-        from datasketch import MinHashLSH
-
-        # It draws itself a name, which only Redis needs, from the random numbers that are everybody's.
-        state = random.getstate()
-        self._lsh: Any = MinHashLSH(num_perm=len(sketch), params=params)
-        random.setstate(state)
-        self._sketch: Any = sketch.copy()
+    def __init__(self, signatures: Signatures) -> None:
+        self._signatures = signatures
+        self._rows: list[dict[int, list[int]]] = [{} for _ in range(signatures.bands)]
 
     def add(self, row: int, signature: NDArray[np.unsignedinteger[Any]]) -> None:
-        self._sketch.hashvalues = signature
-        self._lsh.insert(row, self._sketch, check_duplication=False)
+        for rows, key in zip(self._rows, self._signatures.band_keys(signature), strict=True):
+            rows.setdefault(key, []).append(row)
 
     def candidates(self, signature: NDArray[np.unsignedinteger[Any]]) -> list[int]:
         """Rows worth comparing, ascending."""
-        self._sketch.hashvalues = signature
-        return sorted(self._lsh.query(self._sketch))
+        found: set[int] = set()
+        for rows, key in zip(self._rows, self._signatures.band_keys(signature), strict=True):
+            found.update(rows.get(key, ()))
+        return sorted(found)
 
 
 class EarlierRows:
@@ -115,7 +124,7 @@ class EarlierRows:
 
         self._threshold = threshold
         signatures = Signatures(threshold, permutations, seed)
-        self._index = signatures.index()
+        self._index = Index(signatures)
         self._signatures = np.empty((rows, permutations), signatures.of(set()).dtype)
         compared = np.zeros(rows, bool)
         for row, hashes_of_row in enumerate(hashes):
@@ -129,12 +138,9 @@ class EarlierRows:
         import numpy as np
 
         shares = np.zeros(np.count_nonzero(compared), bool)
-        # Any odd factors will do: equal bands give equal sums, and a chance hit costs only a needless comparison.
-        factors = np.random.default_rng(0).integers(1 << 63, size=made_by.values, dtype=np.uint64) * np.uint64(2)
-        factors += np.uint64(1)
         for band in range(made_by.bands):
-            values = self._signatures[:, band * made_by.values : (band + 1) * made_by.values]
-            _, inverse, counts = np.unique((values @ factors)[compared], return_inverse=True, return_counts=True)
+            keys = made_by.keys_of_band(band, self._signatures)[compared]
+            _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
             shares |= counts[inverse] > 1
         return shares
 

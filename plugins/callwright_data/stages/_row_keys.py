@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from callwright import Task
+from callwright import Task, Tool
 from callwright.types import JSON
 
 # Kana and ideographs, which are written without spaces: each is a word of its own.
@@ -60,11 +62,24 @@ def normalised(text: str) -> str:
 
 def exact_key(task: Task) -> bytes:
     """16 bytes, the same for rows with the same normalised question, tools in any order, and calls in any order."""
-    tools = sorted(_json([tool.name, tool.description, tool.parameters], task) for tool in task.tools)
+    tools = sorted(_tool_text(tool, task) for tool in task.tools)
     answer = None
     if task.answer is not None:
         answer = sorted(_json([call.name, call.arguments], task) for call in task.answer.calls)
     return digest(json.dumps([normalised(question(task)), tools, answer]), 16)
+
+
+def _tool_text(tool: Tool, task: Task) -> str:
+    content = [tool.name, tool.description, tool.parameters]
+    try:
+        return _kept_text(marshal.dumps(content, 2))  # version 2 depends on nothing but the content
+    except (TypeError, ValueError, RecursionError):  # marshal or JSON cannot write it
+        return digest(_json(content, task), 16).hex()
+
+
+@lru_cache(8192)  # a data set repeats its tools, and writing one takes ten times as long as this
+def _kept_text(content: bytes) -> str:
+    return digest(_ENCODER.encode(marshal.loads(content)), 16).hex()
 
 
 def tool_set(task: Task) -> str:
@@ -89,7 +104,7 @@ def digest(text: str, size: int) -> bytes:
 
 def _json(value: JSON, task: Task) -> str:
     try:
-        return json.dumps(value, sort_keys=True, default=_mapping)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError):
         return f"only in row {task.id}"
 
@@ -98,3 +113,6 @@ def _mapping(value: Any) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=_mapping)

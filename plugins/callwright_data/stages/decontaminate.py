@@ -142,7 +142,7 @@ class _Benchmark:
         self._shingles: list[set[int]] = []
         if threshold is not None:
             self._signatures = near.Signatures(threshold, PERMUTATIONS, 0)
-            self._index = self._signatures.index()
+            self._index = near.Index(self._signatures)
 
     def __deepcopy__(self, memo: object) -> _Benchmark:
         """Itself, so that copies of a stage do not read the benchmarks again."""

@@ -156,12 +156,13 @@ def _call(name: str, arguments: dict[str, JSON]) -> Call:
     return Call(name, tuple(Argument(n, v, _NOWHERE, _NOWHERE) for n, v in arguments.items()), _NOWHERE, _NOWHERE)
 
 
-def _values(allowed: Sequence[JSON]) -> Iterator[JSON]:
+def _values(allowed: Sequence[JSON]) -> list[JSON]:
     """What is tried for an argument, in order. Last the "" that says that it may be left out, as a text: BFCL's rules
     take it for one, and a key of a required parameter may hold nothing else."""
-    yield from itertools.islice(choices(allowed), _MAX_VALUES)
-    if may_be_left_out(allowed):
-        yield ""
+    if len(allowed) == 1 and allowed[0] and isinstance(allowed[0], str | int | float):
+        return [allowed[0]]  # nearly always, and quicker
+    left_out = [""] if may_be_left_out(allowed) else []
+    return [*itertools.islice(choices(allowed), _MAX_VALUES), *left_out] or [LEFT_OUT]
 
 
 class _Search:
@@ -171,7 +172,7 @@ class _Search:
         self.task, self.writer = task, writer
         self.names = [call.name for call in answer.calls]
         self.values: dict[tuple[int, str], list[JSON]] = {
-            (number, name): list(_values(allowed)) or [LEFT_OUT]
+            (number, name): _values(allowed)
             for number, call in enumerate(answer.calls)
             for name, allowed in call.arguments.items()
         }
