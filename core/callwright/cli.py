@@ -571,6 +571,58 @@ def _rows_to_explain(rows: list[Row], number: int) -> list[Row]:
     return [row for row in rows if (row.step, row.group) == (asked.step, asked.group)]
 
 
+# ------------------------------------------------------------------------------------------------------ dev
+
+
+@app.command()
+def dev(
+    reward: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE[:CLASS]", help="The reward's file, and its class if it holds several.", show_default=False
+        ),
+    ],
+    tasks: Annotated[
+        Path, typer.Option(dir_okay=False, help="Tasks, as the source jsonl reads them; lines may carry a completion.")
+    ],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The reward's options, with YAML values.")
+    ] = None,
+    completions: Annotated[
+        Path | None,
+        typer.Option(help="Also judge these: JSON lines, parquet, or a run folder, as in `score`.", show_default=False),
+    ] = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In which completions are written. Default: the run's, else funrl."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Tasks that are judged, from the first on.")] = 20,
+    show: Annotated[int, typer.Option(min=0, help="Tasks shown one by one, those with something strange first.")] = 3,
+    misses: Annotated[int, typer.Option(min=0, help="Near misses of each right reply.")] = 8,
+    laws: Annotated[bool, typer.Option("--laws/--no-laws", help="Check the laws too, behind the scores.")] = True,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that the completions of one task may take.")] = 10.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do not wait for a save; exit with 1 if anything failed.")
+    ] = False,
+) -> None:
+    """Judge tasks with a reward, and again whenever its file is saved: scores, reasons, broken laws.
+
+    Of each task the right reply is judged, the same calls written otherwise, and near misses. Nothing need be
+    installed.
+    """
+    _need_hypothesis()
+    from callwright.dev.session import Session, Setting
+
+    given = tuple(options or ())
+    setting = Setting(reward, tasks, completions, given, dialect, rows, show, misses, laws, timeout)
+    try:
+        well = Session(setting, Console()).run(once)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if not well:
+        raise typer.Exit(1)
+
+
 # ----------------------------------------------------------------------------------------------------- data
 
 
@@ -646,7 +698,7 @@ def plugins(
     for entry in catalogue():
         if kind in (None, entry.kind):
             description, error = describe(entry)
-            row = {name: getattr(entry, name) for name in ("kind", "name", "distribution", "version")}
+            row = {name: getattr(entry, name) for name in ("kind", "name", "distribution", "version", "written_for")}
             rows.append({**row, "description": description, "error": error})
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -708,10 +760,33 @@ def schema(
     typer.echo(f"# yaml-language-server: $schema={safe(str(file))}")
 
 
+@app.command()
+def new(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="reward, explorer, stage, dialect or source.", show_default=False)
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What recipes call it, such as short-reply.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where it goes. Default: a folder callwright-NAME.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a plugin of your own: a distribution that installs, with a test of the laws, a recipe and CI."""
+    from callwright.scaffold import new_plugin
+
+    made = new_plugin(kind, name, out)
+    for path in made.files:
+        typer.echo(safe(str(made.folder / path)))
+    typer.echo("\nnext:")
+    for command in made.commands:
+        typer.echo(f"  {safe(command)}")
+
+
 def _check_laws(use: str, options: list[str]) -> None:
     """A line per law, and for a broken one a regression test."""
-    if not importlib.util.find_spec("hypothesis"):
-        raise CallwrightError("the laws need hypothesis; run pip install 'callwright[testing]'")
+    _need_hypothesis()
     from callwright.testing.check import check_installed
     from callwright.testing.laws import LawResult
 
@@ -722,6 +797,11 @@ def _check_laws(use: str, options: list[str]) -> None:
 
     if not check_installed(use, options, show):
         raise typer.Exit(1)
+
+
+def _need_hypothesis() -> None:
+    if not importlib.util.find_spec("hypothesis"):
+        raise CallwrightError("the laws and near misses need hypothesis; run pip install 'callwright[testing]'")
 
 
 def _summary(settings: Recipe, components: Components) -> dict[str, str]:

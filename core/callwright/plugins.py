@@ -85,6 +85,13 @@ class Entry:
     """`package.module:attr`."""
     entry_point: importlib.metadata.EntryPoint = field(repr=False, compare=False)
 
+    @property
+    def written_for(self) -> str | None:
+        """The versions of callwright that its distribution requires, `>=0.1,<0.2`; None if it sets no upper bound."""
+        from callwright.api_version import said
+
+        return None if self.entry_point.dist is None else said(self.entry_point.dist)
+
     def load(self) -> Any:
         """Import the plugin. Raises `PluginError` with distribution, version and traceback, and, before it imports
         anything, for a plugin that was written for another callwright."""

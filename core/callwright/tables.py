@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from callwright import __version__
+from callwright.api_version import range_of
 from callwright.display import duration, safe
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def print_evaluation(console: Console, result: EvalResult) -> None:
 
 
 def print_plugins(console: Console, rows: Sequence[Mapping[str, str | None]]) -> None:
-    """One line for each plugin, and below what is wrong with the broken ones."""
+    """One line for each plugin, and below who does not say what it was written for, and what is wrong with the broken
+    ones."""
     if not console.is_terminal:
         console.width = WIDTH_OF_A_FILE
     names = ("kind", "name", "distribution", "version")
@@ -64,6 +67,13 @@ def print_plugins(console: Console, rows: Sequence[Mapping[str, str | None]]) ->
         last = Text("broken, see below", style="bold red") if row["error"] else Text(safe(row["description"] or ""))
         table.add_row(*(Text(safe(row[name] or "")) for name in names), last)
     console.print(table)
+    silent = sorted({str(row["distribution"]) for row in rows if row["written_for"] is None})
+    if silent:
+        text = f"'callwright{range_of(__version__)}' among its dependencies says it"
+        console.print(
+            Text(safe(f"no word of the callwright that it was written for: {', '.join(silent)}; {text}"), "yellow"),
+            soft_wrap=True,
+        )
     for row in rows:
         if row["error"]:
             title = f"{row['kind']} {row['name']} of {row['distribution']} {row['version']} is broken: "

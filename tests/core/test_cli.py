@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from callwright import Task, __version__, cli
+from callwright.api_version import range_of
 from callwright.recipe import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,7 +106,7 @@ def words_of(text):
 def test_help_names_every_command_and_its_examples_exist():
     result = invoke("--help")
     assert result.exit_code == 0
-    commands = {"train", "data", "compare", "eval", "plugins", "check", "score", "plan"}
+    commands = {"train", "data", "compare", "eval", "plugins", "check", "score", "new", "plan"}
     assert commands == {c.name or c.callback.__name__ for c in cli.app.registered_commands}
     assert all(command in result.stdout for command in commands)
     examples = re.findall(r"callwright (\w+)", result.stdout.partition("Three commands")[2])
@@ -113,7 +114,7 @@ def test_help_names_every_command_and_its_examples_exist():
     assert set(examples) <= commands
 
 
-@pytest.mark.parametrize("command", ["train", "data", "compare", "eval", "plugins", "check", "score", "plan"])
+@pytest.mark.parametrize("command", ["train", "data", "compare", "eval", "plugins", "check", "score", "new", "plan"])
 def test_every_command_has_help(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
@@ -287,10 +288,13 @@ def test_plugins_as_json_are_those_of_the_catalogue_broken_ones_included(strange
     result = invoke("plugins", "--json")
     assert result.exit_code == 0
     rows = {(row["kind"], row["name"]): row for row in json.loads(result.stdout)}
-    assert all(set(row) == {"kind", "name", "distribution", "version", "description", "error"} for row in rows.values())
+    keys = {"kind", "name", "distribution", "version", "written_for", "description", "error"}
+    assert all(set(row) == keys for row in rows.values())
     ours = rows["reward", "ast_match"]
     assert (ours["distribution"], ours["version"], ours["error"]) == ("callwright", __version__, None)
     assert ours["description"]
+    assert ours["written_for"] == range_of(__version__)
+    assert rows["reward", "good"]["written_for"] is None
     good, broken = rows["reward", "good"], rows["reward", "broken"]
     assert (good["distribution"], good["version"], good["error"]) == ("strange-rewards", "0.3", None)
     assert broken["description"] is None
@@ -303,6 +307,7 @@ def test_the_table_marks_a_broken_plugin_and_says_why_below(stranger):
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["reward", "good", "strange-rewards", "0.3", "[red]Good[/red]\\x1b[2J."] in lines
     assert ["reward", "broken", "strange-rewards", "0.3", "broken,", "see", "below"] in lines
+    assert f"was written for: strange-rewards; 'callwright{range_of(__version__)}' among its" in result.stdout
     last = result.stdout.splitlines()[-1]
     assert last.startswith("reward broken of strange-rewards 0.3 is broken: ")
     assert last.endswith(r"no licence [bold]file[/bold]\x1b[2J")

@@ -1,4 +1,4 @@
-"""Property tests for anybody's rewards, dialects, explorers and stages.
+"""Property tests for anybody's rewards, dialects, explorers, stages and sources.
 
     from callwright.testing import check_reward
 
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callwright.testing.bandit import TablePolicy, make_bandit, toy_tasks
-    from callwright.testing.check import check_dialect, check_explorer, check_reward, check_stage, laws_of
+    from callwright.testing.check import (
+        check_dialect,
+        check_explorer,
+        check_reward,
+        check_source,
+        check_stage,
+        laws_of,
+    )
     from callwright.testing.laws import Law, LawResult, LawsBroken
     from callwright.testing.mutations import Mutation, near_misses, rewrites
     from callwright.testing.scoring import gold_text, plugin, rollouts_of, scores_of, verdicts_of
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bandit": ("TablePolicy", "make_bandit", "toy_tasks"),
-    "check": ("check_dialect", "check_explorer", "check_reward", "check_stage", "laws_of"),
+    "check": ("check_dialect", "check_explorer", "check_reward", "check_source", "check_stage", "laws_of"),
     "laws": ("Law", "LawResult", "LawsBroken"),
     "mutations": ("Mutation", "near_misses", "rewrites"),
     "scoring": ("gold_text", "plugin", "rollouts_of", "scores_of", "verdicts_of"),
@@ -44,6 +51,7 @@ __all__ = [
     "check_dialect",
     "check_explorer",
     "check_reward",
+    "check_source",
     "check_stage",
     "completions",
     "gold_text",

@@ -11,13 +11,13 @@ import yaml
 from hypothesis.strategies import SearchStrategy
 
 from callwright.pipeline.context import StageContext
-from callwright.testing import dialect_laws, explorer_laws, reward_laws, stage_laws
+from callwright.testing import dialect_laws, explorer_laws, reward_laws, source_laws, stage_laws
 from callwright.testing.laws import Bench, Law, LawResult, LawsBroken, run_laws, source_of, switched_off
 from callwright.testing.reward_bench import RewardBench, regression_imports
 from callwright.testing.scoring import plugin
 from callwright.testing.strategies import tasks as any_task
 from callwright.testing.toys import fixed_tasks, stage_context
-from callwright.types import CallwrightError, Dialect, Task
+from callwright.types import CallwrightError, Dialect, Source, Task
 
 DEFAULT_DIALECT = "funrl"
 """In which completions are written for a reward: it has thinking and tags, so that there is most to get wrong."""
@@ -27,13 +27,16 @@ _LAWS: dict[str, Sequence[Law[Any]]] = {
     "dialect": dialect_laws.LAWS,
     "explorer": explorer_laws.LAWS,
     "stage": stage_laws.LAWS,
+    "source": source_laws.LAWS,
 }
+ROWS = 200
+"""Of a source, how many of its rows are looked at."""
 
 
 def laws_of(kind: str) -> Sequence[Law[Any]]:
-    """The laws of a kind of plugin: reward, dialect, explorer or stage."""
+    """The laws of a kind of plugin: reward, dialect, explorer, stage or source."""
     if kind not in _LAWS:
-        raise CallwrightError(f"there are laws for {', '.join(_LAWS)}, but none for a {kind}")
+        raise CallwrightError(f"there are laws for {', '.join(_LAWS)}, but none for the kind {kind}")
     return _LAWS[kind]
 
 
@@ -91,6 +94,11 @@ def check_stage(
     _raise_broken(stage, list(results_of("stage", stage, skip, examples, shrink, tasks, context=context)))
 
 
+def check_source(source: Source, *, rows: int = ROWS, skip: Mapping[str, str] | None = None) -> None:
+    """Check a data source against all laws of `laws_of("source")`, by its first rows. See `check_reward`."""
+    _raise_broken(source, list(results_of("source", source, skip, rows)))
+
+
 def reward_results(
     reward: object,
     dialect: Dialect | str = DEFAULT_DIALECT,
@@ -132,7 +140,7 @@ def results_of(
     options: Mapping[str, Any] | None = None,
     context: StageContext | None = None,
 ) -> Iterator[LawResult]:
-    """As `reward_results`, of a dialect, an explorer or a stage."""
+    """As `reward_results`, of a dialect, an explorer, a stage or a source; of that, `examples` are rows."""
     off = switched_off(laws_of(kind), subject, skip)
     source, imports = source_of(subject, kind, use, options)
     with tempfile.TemporaryDirectory() as cache:
@@ -153,13 +161,12 @@ def _raise_broken(subject: object, results: Sequence[LawResult]) -> None:
 
 
 def kind_of(subject: object) -> str:
-    """Reward, dialect, explorer or stage, by what the object can do."""
+    """Reward, dialect, explorer, stage or source, by what the object can do."""
     from callwright.types import Stage
 
-    if isinstance(subject, Dialect):
-        return "dialect"
-    if isinstance(subject, Stage):
-        return "stage"
+    for kind, protocol in (("dialect", Dialect), ("stage", Stage), ("source", Source)):
+        if isinstance(subject, protocol):
+            return kind
     return "reward" if hasattr(subject, "score") else "explorer"
 
 
@@ -170,12 +177,12 @@ def check_installed(use: str, given: Sequence[str], report: Callable[[LawResult]
     its options, `KEY=VALUE` with YAML values. Raises `CallwrightError` for a plugin that cannot be found or built, or
     whose kind has no laws, and for an option without `=`.
     """
-    held, options = True, dict(map(_option, given))
+    held, options = True, dict(map(read_option, given))
     for kind, subject in _named(use, options):
         results = (
             reward_results(subject, use=use, options=options)
             if kind == "reward"
-            else results_of(kind, subject, use=use, options=options)
+            else results_of(kind, subject, examples=ROWS if kind == "source" else 12, use=use, options=options)
         )
         for result in results:
             report(result)
@@ -183,7 +190,8 @@ def check_installed(use: str, given: Sequence[str], report: Callable[[LawResult]
     return held
 
 
-def _option(text: str) -> tuple[str, Any]:
+def read_option(text: str) -> tuple[str, Any]:
+    """An option as it is typed, `KEY=VALUE` with a YAML value. Raises `CallwrightError`."""
     key, equals, value = text.partition("=")
     if not equals:
         raise CallwrightError(f"'{text}' is no option of the plugin; write KEY=VALUE")
@@ -200,6 +208,8 @@ def _named(use: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]:
     front, _, name = use.rpartition(":")
     installed = catalogue()
     kinds = sorted({entry.kind for entry in installed if entry.name == name and entry.kind in _LAWS})
+    if len(kinds) > 1:  # a source of a format that a dialect is named after; it would need its data
+        kinds = [kind for kind in kinds if kind != "source"]
     if front.endswith(".py") or (front and not kinds):
         subject = plugin("reward", use, **options)
         return [(kind_of(subject), subject)]

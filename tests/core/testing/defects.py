@@ -1,4 +1,4 @@
-"""Rewards, dialects, explorers and stages that each have one defect."""
+"""Rewards, dialects, explorers, stages and sources that each have one defect."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 from callwright import (
+    Answer,
     Argument,
     Call,
     Dropped,
+    ExpectedCall,
     MicroBatch,
     Parse,
     ParseStatus,
@@ -19,8 +21,10 @@ from callwright import (
     Reason,
     ReasonCode,
     Rollouts,
+    RowError,
     Segment,
     Task,
+    Tool,
     Verdict,
     hookimpl,
 )
@@ -593,4 +597,98 @@ STAGES: list[tuple[Any, str]] = [
     (DropsByChance(), "deterministic"),
     (ChangesMessages(), "changes_nothing"),
     (AddsEveryTime(), "idempotent"),
+]
+
+
+# ------------------------------------------------------------------------------------------------------- sources
+
+
+class Counts:
+    """Rows that are right; what the others make of them is their defect."""
+
+    def load(self) -> Iterator[Task | RowError]:
+        yield RowError("rows", 1, "question", "is empty")
+        yield from (self.row(number) for number in range(5))
+
+    def row(self, number: int) -> Task:
+        answer = Answer((ExpectedCall("count", {"to": [number]}),))
+        return Task(f"count-{number}", ({"role": "user", "content": f"Count to {number}."},), (Tool("count"),), answer)
+
+    def fingerprint(self) -> str:
+        return "counts"
+
+
+class RaisesRows(Counts):
+    def load(self) -> Iterator[Task | RowError]:
+        raise RowError("rows", 1, "question", "is empty")
+
+
+class GivesTexts(Counts):
+    def load(self) -> Iterator[Any]:
+        yield from ("a question", *super().load())
+
+
+class GivesNoTask(Counts):
+    def load(self) -> Iterator[Task | RowError]:
+        yield RowError("rows", 1, "question", "is empty")
+
+
+class RepeatsIds(Counts):
+    def row(self, number: int) -> Task:
+        return replace(super().row(number), id="count")
+
+
+class Shuffles(Counts):
+    def load(self) -> Iterator[Task | RowError]:
+        numbers = list(range(100))
+        random.SystemRandom().shuffle(numbers)
+        yield from map(self.row, numbers)
+
+
+class UsesItselfUp(Counts):
+    def __init__(self) -> None:
+        self.left = list(range(5))
+
+    def load(self) -> Iterator[Task | RowError]:
+        while self.left:
+            yield self.row(self.left.pop())
+
+
+class AcceptsPlainValues(Counts):
+    def row(self, number: int) -> Task:
+        return replace(super().row(number), answer=Answer((ExpectedCall("count", {"to": "ten"}),)))
+
+
+class OffersNothing(Counts):
+    def row(self, number: int) -> Task:
+        return replace(super().row(number), tools=())
+
+
+class AsksNothing(Counts):
+    def row(self, number: int) -> Task:
+        return replace(super().row(number), messages=())
+
+
+class KeepsObjects(Counts):
+    def row(self, number: int) -> Task:
+        return replace(super().row(number), meta={"when": object()})
+
+
+class OtherFingerprints(Counts):
+    def fingerprint(self) -> str:
+        return str(random.SystemRandom().random())
+
+
+SOURCES: list[tuple[Any, str]] = [
+    (RaisesRows(), "total"),
+    (GivesTexts(), "total"),
+    (GivesNoTask(), "total"),
+    (RepeatsIds(), "ids_differ"),
+    (Shuffles(), "deterministic"),
+    (UsesItselfUp(), "deterministic"),
+    (AcceptsPlainValues(), "well_formed"),
+    (OffersNothing(), "well_formed"),
+    (AsksNothing(), "well_formed"),
+    (KeepsObjects(), "well_formed"),
+    (OtherFingerprints(), "fingerprint"),
 ]

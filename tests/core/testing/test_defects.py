@@ -8,19 +8,21 @@ from typing import Any
 import defects
 import published
 import pytest
-from callwright.testing import LawsBroken, check_dialect, check_explorer, check_reward, check_stage
+from callwright.testing import LawsBroken, check_dialect, check_explorer, check_reward, check_source, check_stage
 
 CHECKS: dict[str, Callable[..., None]] = {
     "reward": check_reward,
     "dialect": check_dialect,
     "explorer": check_explorer,
     "stage": check_stage,
+    "source": lambda source, skip, shrink: check_source(source, skip=skip),
 }
 TABLE = [
     *(("reward", plugin, law) for plugin, law in defects.REWARDS),
     *(("dialect", plugin, law) for plugin, law in defects.DIALECTS),
     *(("explorer", plugin, law) for plugin, law in defects.EXPLORERS),
     *(("stage", plugin, law) for plugin, law in defects.STAGES),
+    *(("source", plugin, law) for plugin, law in defects.SOURCES),
 ]
 PUBLISHED = {
     "true_is_one": "near_misses_score_less",
@@ -90,10 +92,11 @@ def test_without_a_defect_the_laws_hold(reward: object, dialect: Any) -> None:
     check_reward(reward, dialect=dialect, examples=4)
 
 
-def test_the_toy_dialect_and_stage_keep_the_laws() -> None:
+def test_the_toy_dialect_stage_and_source_keep_the_laws() -> None:
     off = {"round_trip": "a tag inside a value ends its block, as in ToolRL", "spans": "ToolRL's rule needs none"}
     check_dialect(published.Rlla(), skip=off, examples=10)
     check_stage(defects.KeepsAll())
+    check_source(defects.Counts())
 
 
 @pytest.mark.parametrize(

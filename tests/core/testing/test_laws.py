@@ -12,6 +12,8 @@ from callwright.testing import LawsBroken, check_explorer, check_reward, check_s
 from callwright.testing.laws import LawResult
 from typer.testing import CliRunner
 
+KINDS = ("reward", "dialect", "explorer", "stage", "source")
+
 
 def only(law: str, kind: str = "reward") -> dict[str, str]:
     return {other.name: "another law is tried" for other in laws_of(kind) if other.name != law}
@@ -76,17 +78,17 @@ def test_a_plugin_states_its_range_and_what_does_not_apply() -> None:
 
 
 def test_every_law_says_what_it_means() -> None:
-    for kind in ("reward", "dialect", "explorer", "stage"):
+    for kind in KINDS:
         laws = laws_of(kind)
         assert len({law.name for law in laws}) == len(laws)
         assert all(law.statement.endswith(".") for law in laws)
-    with pytest.raises(CallwrightError, match="none for a source"):
-        laws_of("source")
+    with pytest.raises(CallwrightError, match="but none for the kind engine"):
+        laws_of("engine")
 
 
 def test_the_page_names_every_law_and_strategy() -> None:
     page = (Path(__file__).parents[3] / "docs" / "testing-kit.md").read_text()
-    laws = [law.name for kind in ("reward", "dialect", "explorer", "stage") for law in laws_of(kind)]
+    laws = [law.name for kind in KINDS for law in laws_of(kind)]
     strategies = ["tool_schemas", "tasks", "calls", "answers", "completions", "near_misses", "rewrites"]
     assert [name for name in (*laws, *strategies) if f"`{name}" not in page] == []
 
