@@ -2,10 +2,10 @@
 
 python benchmarks/data_stages.py [--rows 20000] [--repeats 3] [--stages near exact gold] [--json stages.json]
 
-Two kinds of rows: synthetic ones of the shape of xlam-function-calling-60k (`data_faults.py`: 3,600 distinct tools, one to
-four in a row), with questions of 8 to 30 words of which one in ten is nearly an earlier one, and BFCL's Python rows with a
-key, over and over, each question with a word of its own. Each figure is CPU time, the median of the repeats; making the
-rows is not timed. Synthetic rows are harder on what is kept by tool: hardly two rows have the same tools.
+Two kinds of rows: synthetic ones of the shape of xlam-function-calling-60k (`data_faults.py`: 3,600 distinct tools, one
+to four in a row), with questions of 8 to 30 words of which one in ten is nearly an earlier one, and BFCL's Python rows
+with a key, over and over, each question with a word of its own. Each figure is CPU time, the median of the repeats;
+making the rows is not timed. Synthetic rows are harder on what is kept by tool: hardly two rows have the same tools.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_faults import DISTINCT_TOOLS, make_row, make_tool, to_task
-
 from callwright import Task
 from callwright.pipeline.context import StageContext
 from callwright.recipe import build, load_recipe
@@ -31,9 +29,12 @@ from callwright_data.ast_validate.stage import AstValidate
 from callwright_data.stages.balance import Balance
 from callwright_data.stages.decontaminate import Decontaminate
 from callwright_data.stages.deduplicate import Deduplicate
+from callwright_data.stages.distractors import Distractors
+from callwright_data.stages.few_shot import FewShot
 from callwright_data.stages.gold_check import GoldCheck
 from callwright_data.stages.limit import Limit
 from callwright_data.stages.split import Split
+from data_faults import DISTINCT_TOOLS, make_row, make_tool, to_task
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "bfcl_clean.yaml"
 STAGES: dict[str, Callable[[], Any]] = {
@@ -42,6 +43,8 @@ STAGES: dict[str, Callable[[], Any]] = {
     "exact": lambda: Deduplicate(threshold=None),
     "near": Deduplicate,
     "decontaminate": Decontaminate,
+    "distractors": Distractors,
+    "few_shot": FewShot,
     "balance": lambda: Balance(most=10**9),
     "limit": lambda: Limit(rows=10**9),
     "split": lambda: Split(held_out=0.1),

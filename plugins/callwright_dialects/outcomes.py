@@ -55,7 +55,7 @@ def without_calls(text: str, body: Span | None, looked_at: Span, message: str) -
 
 def too_deep(value: JSON) -> bool:
     """Whether more than `MAX_NESTING` lists, tuples and dicts stand around a part of `value`. Not recursive."""
-    if not isinstance(value, dict | list | tuple):
+    if not isinstance(value, (dict, list, tuple)):
         return False
     pending = [(value, 0)]
     while pending:

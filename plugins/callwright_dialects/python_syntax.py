@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from callwright import Argument, Call, CallwrightError, Parse, ParseStatus, Reason, ReasonCode
 from callwright.types import JSON, Span
@@ -197,14 +198,15 @@ def _dotted_name(node: ast.expr) -> str:
     return ".".join([node.id, *reversed(parts)])
 
 
-def _plain(value: object) -> JSON:
-    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
-        raise TypeError
-    if isinstance(value, float) and not math.isfinite(value):
-        raise TypeError  # 1e999; JSON, and so every schema, has no infinity
-    if value is None or isinstance(value, bool | int | float | str):
+def _plain(value: Any) -> JSON:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
         return value
-    raise TypeError
+    if kind is int and value.bit_length() <= MAX_INTEGER_BITS:
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    raise TypeError  # 1e999 too: JSON, and so every schema, has no infinity
 
 
 def render_calls(calls: Sequence[Call], tags: re.Pattern[str] | None = None) -> str:

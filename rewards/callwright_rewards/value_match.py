@@ -67,7 +67,7 @@ def same(value: JSON, option: JSON, *, literal: bool = False) -> Equality | None
         return _same_text(value, option) if isinstance(value, str) else None
     if isinstance(option, Mapping):
         return _same_object(value, option, literal) if isinstance(value, dict) else None
-    if isinstance(option, list | tuple):
+    if isinstance(option, (list, tuple)):
         if not isinstance(value, list) or len(value) != len(option):
             return None
         return _least([same(item, part, literal=literal) for item, part in zip(value, option, strict=True)])

@@ -159,7 +159,7 @@ def _call(name: str, arguments: dict[str, JSON]) -> Call:
 def _values(allowed: Sequence[JSON]) -> list[JSON]:
     """What is tried for an argument, in order. Last the "" that says that it may be left out, as a text: BFCL's rules
     take it for one, and a key of a required parameter may hold nothing else."""
-    if len(allowed) == 1 and allowed[0] and isinstance(allowed[0], str | int | float):
+    if len(allowed) == 1 and allowed[0] and isinstance(allowed[0], (str, int, float)):
         return [allowed[0]]  # nearly always, and quicker
     left_out = [""] if may_be_left_out(allowed) else []
     return [*itertools.islice(choices(allowed), _MAX_VALUES), *left_out] or [LEFT_OUT]
