@@ -53,6 +53,8 @@ WRITTEN_BY_A_RUN = (
     "metrics.jsonl",
     "eval.json",
     "timeline.json",
+    "trackers.json",
+    "tensorboard",
     "rollouts",
     "checkpoints",
 )

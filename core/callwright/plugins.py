@@ -31,7 +31,7 @@ from callwright.types import CallwrightError
 if TYPE_CHECKING:
     pass
 
-KINDS = ("reward", "explorer", "stage", "source", "dialect", "engine", "rollout", "suite")
+KINDS = ("reward", "explorer", "stage", "source", "dialect", "engine", "rollout", "suite", "tracker")
 """Kinds of plugin; the entry-point group of a kind is `callwright.` and its plural."""
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)

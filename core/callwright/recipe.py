@@ -9,7 +9,7 @@ import copy
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,6 +32,7 @@ from callwright.hookspecs import hookimpl
 from callwright.judging import marked
 from callwright.plugins import ComponentError, Origin, Place, PluginError, build_component, checked, find
 from callwright.scoring import FailurePolicy
+from callwright.trackers.plugins import NamedTracker, Tracker, missing_package
 from callwright.types import JSON, CallwrightError, Dialect, MicroBatch, Rollouts, Source, Stage
 
 if TYPE_CHECKING:
@@ -374,6 +375,8 @@ class Recipe(_Part):
     """What runs the loop, an engine plugin."""
     rollouts: PlainComponent = ComponentConfig(use="local")
     """What draws the completions, a rollout plugin."""
+    trackers: list[PlainComponent] = []
+    """Tracker plugins that get every step's metrics, such as `tensorboard`."""
     _path: Path | None = PrivateAttr(None)
     _root: _Node | None = PrivateAttr(None)
 
@@ -606,7 +609,7 @@ class _Reader:
 
 def _is_component(place: Place) -> bool:
     if place and isinstance(place[-1], int):
-        return place[:-1] in (("explore",), ("rewards", "use"), ("data", "stages"))
+        return place[:-1] in (("explore",), ("rewards", "use"), ("data", "stages"), ("trackers",))
     return place in (("dialect",), ("engine",), ("rollouts",), ("data", "source"))
 
 
@@ -692,7 +695,8 @@ class Components:
     sampler: Any
     """What draws completions, see `callwright.sampling.Sampler`."""
     origins: list[Origin]
-    """Of every component, in the order of the recipe."""
+    """Of every component, in the order of the recipe; of trackers not, as no number depends on them."""
+    trackers: list[NamedTracker] = field(default_factory=list)
 
 
 def build(recipe: Recipe) -> Components:
@@ -705,6 +709,8 @@ def build(recipe: Recipe) -> Components:
     explorers = [builder.named("explorer", c, ("explore", i)) for i, c in enumerate(recipe.explore)]
     engine = builder.part("engine", recipe.engine, ("engine",))
     sampler = builder.part("rollout", recipe.rollouts, ("rollouts",))
+    origins = list(builder.origins)
+    trackers = [builder.tracker(c, i) for i, c in enumerate(recipe.trackers)]
     if not builder.mistakes:
         for words, text in composition_mistakes(rewards, recipe.rewards.combine, recipe.rewards.normalise):
             builder.add(_place(words), text)
@@ -717,7 +723,13 @@ def build(recipe: Recipe) -> Components:
             builder.refuse(config.use, getattr(part, "refuses", {}), [*rewards, *explorers])
     if builder.mistakes:
         raise RecipeError(builder.mistakes)
-    return Components(dialect, source, stages, rewards, explorers, engine, sampler, builder.origins)
+    return Components(dialect, source, stages, rewards, explorers, engine, sampler, origins, trackers)
+
+
+def tracker_mistakes(recipe: Recipe, components: Components) -> list[Mistake]:
+    """A mistake for each tracker whose package is not installed: training needs it, and nothing else does."""
+    found = [(("trackers", i, "use"), missing_package(one.plugin)) for i, one in enumerate(components.trackers)]
+    return [_mistake(recipe.where(place), place, text) for place, text in found if text is not None]
 
 
 class _Builder:
@@ -772,6 +784,12 @@ class _Builder:
         source = (config.use, config.options)
         return Named(name, plugin, kind, weight, words, config.after, config.policy(), source)
 
+    def tracker(self, config: ComponentConfig, number: int) -> NamedTracker:
+        place = ("trackers", number)
+        plugin = self.part("tracker", config, place, Tracker)
+        before = sum(other.use == config.use for other in self.recipe.trackers[:number])
+        return NamedTracker(f"{config.use} {before + 1}" if before else config.use, plugin)
+
 
 def _members(protocol: type[Any]) -> list[str]:
     return sorted({*getattr(protocol, "__annotations__", {}), *(n for n in vars(protocol) if not n.startswith("_"))})
@@ -787,7 +805,13 @@ MAY_CHANGE_ON_RESUME = (
     "train.keep_checkpoints",
     "train.show_every",
     "train.profile",
+    "trackers",
 )
+
+
+def may_change(place: str) -> bool:
+    """Whether a run may be resumed with another value at this place."""
+    return place in MAY_CHANGE_ON_RESUME or place.startswith("trackers.")
 
 
 def differences(old: JSON, new: JSON, place: str = "") -> Iterator[str]:
@@ -828,6 +852,7 @@ def check(path: Path, overrides: Sequence[str] = (), watch: Watch | None = None)
         return [*mistakes, *error.mistakes]
     except RegistrationError as error:
         return [*mistakes, *(_registration_mistake(recipe, place, text) for place, text in error.mistakes)]
+    mistakes += tracker_mistakes(recipe, components)
     if mistakes:
         return mistakes
     found = _data_checked(recipe, components, watch or SilentDisplay())

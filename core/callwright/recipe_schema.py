@@ -39,6 +39,7 @@ PLACES = {
     ("Recipe", "explore"): "explorer",
     ("Recipe", "engine"): "engine",
     ("Recipe", "rollouts"): "rollout",
+    ("Recipe", "trackers"): "tracker",
 }
 """The kind of plugin at a key of a part of the recipe, or in the list there."""
 

@@ -30,10 +30,11 @@ from callwright.hooks import Hooks
 from callwright.loop import Control, Learner, sample_of
 from callwright.models import autocast_dtype, context_length, load_model, load_tokenizer
 from callwright.packing import Policy
-from callwright.recipe import MAY_CHANGE_ON_RESUME, Components, Recipe, differences, load_recipe
+from callwright.recipe import Components, Recipe, RecipeError, differences, load_recipe, may_change, tracker_mistakes
 from callwright.rollouts import encode_prompt, end_ids, write_rollouts
 from callwright.sampling import choose_path
 from callwright.timeline import Timeline
+from callwright.trackers.sending import Trackers
 from callwright.types import JSON, CallwrightError, Need, Rollouts, Task
 
 
@@ -70,6 +71,8 @@ class Run:
     def __init__(self, recipe: Recipe, components: Components, display: Display, resume: bool) -> None:
         self.recipe, self.display, self.folder, self.resuming = recipe, display, Path(recipe.run), resume
         self.components = components
+        if self.writes and (mistakes := tracker_mistakes(recipe, components)):
+            raise RecipeError(mistakes)
         self.split: Split = load_split(recipe, components, display)
         for code, count in self.split.dropped.items():
             display.note(f"{count} rows dropped as {code}")
@@ -138,6 +141,9 @@ class Run:
         self.counters: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "bad_steps": 0, "reference_changed": False}
         if resume:
             self._resume()
+        named = components.trackers if self.writes else []
+        self.trackers = Trackers(self.folder, named, recipe.model_dump(mode="json"), display.warn)
+        self.trackers.start(self.first_step)
 
     @property
     def device(self) -> str:
@@ -154,6 +160,7 @@ class Run:
 
     def close(self) -> None:
         """End what plugins keep running."""
+        self.trackers.finish()
         self.learner.timeline.write()
         self.hooks.close()
         self.components.sampler.close()
@@ -262,6 +269,7 @@ class Run:
             write_rollouts(rollouts, self.folder / "rollouts" / f"step-{step + 1:06d}.parquet")
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step + 1, **numbers}) + "\n")
+        self.trackers.log(step + 1, numbers)
 
     # -------------------------------------------------------------------------------------------------- run
 
@@ -271,6 +279,8 @@ class Run:
         if self.first_step == 0:
             before = before or self._evaluate("evaluate before", self.split.held_out)
             self._write_evaluation(before=before)
+            if before is not None and not self.resuming:
+                self.trackers.log(0, {"held_out/accuracy": before.accuracy})
             self._stop_if_a_reward_says_so(0)
         display.started(train.steps, self.first_step, self.folder)
         with _interrupts(self.control, display):
@@ -283,6 +293,8 @@ class Run:
         else:
             after = self._evaluate("evaluate after", self.split.held_out)
             self._write_evaluation(before=before, after=after)
+            if after is not None:
+                self.trackers.log(done, {"held_out/accuracy": after.accuracy}, on_top=True)
         seconds, tokens = self.counters["seconds"], self.counters["tokens"]
         return RunResult(self.folder, before, after, seconds, tokens / max(seconds, 1e-9), done, stopped)
 
@@ -465,7 +477,7 @@ def _versions(components: Components) -> dict[str, JSON]:
 
 def _require_same(old: Recipe, new: Recipe, folder: Path) -> None:
     found = differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
-    changed = [place for place in found if place not in MAY_CHANGE_ON_RESUME]
+    changed = [place for place in found if not may_change(place)]
     if changed:
         raise CallwrightError(
             f"the run in {folder} was started with another recipe; these differ: {', '.join(changed)}."

@@ -24,13 +24,11 @@ from rich.text import Text
 from callwright.compare.arms import RESOLVED, Comparison, own_overrides
 from callwright.display import duration, safe
 from callwright.files import replacing
-from callwright.recipe import MAY_CHANGE_ON_RESUME, Recipe, differences, load_recipe
+from callwright.recipe import Recipe, differences, load_recipe, may_change
 from callwright.types import JSON, CallwrightError
 
 INTERRUPTED = 130
 """Exit status of a run that Ctrl-C ended."""
-MAY_CHANGE = tuple(place for place in MAY_CHANGE_ON_RESUME if place != "train.steps")
-"""Of a run that is there. Schedules are over all steps, so that more steps would be another run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,8 @@ def require_same(jobs: list[Job]) -> None:
         if not path.exists():
             continue
         found = differences(load_recipe(path).model_dump(mode="json"), job.settings.model_dump(mode="json"))
-        changed = [place for place in found if place not in MAY_CHANGE]
+        # Schedules are over all steps, so that more steps would be another run.
+        changed = [place for place in found if place == "train.steps" or not may_change(place)]
         if changed:
             raise CallwrightError(
                 f"the run in {job.folder} was made with another recipe; these differ: {', '.join(changed)}."

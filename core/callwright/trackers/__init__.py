@@ -1,0 +1,1 @@
+"""Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, and whatever else accelerate knows."""
