@@ -69,8 +69,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed-dev ## a training step beside TRL's: time and memory; ARGS="--json bench.json"
 	@OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false $(VENV)/bin/python benchmarks/step.py $(ARGS)
 
-docs: $(VENV)/.installed ## write docs/strategies.md from the strategies, and the table in docs/scaling.md
+docs: $(VENV)/.installed ## write docs/strategies.md and docs/hooks.md from the code, and the table in docs/scaling.md
 	@$(VENV)/bin/python docs/strategies.py
+	@$(VENV)/bin/python docs/hooks.py
 	@$(VENV)/bin/python docs/scaling.py
 
 clean: ## remove environments, caches and builds, but no run

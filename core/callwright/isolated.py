@@ -30,7 +30,7 @@ def serve(descriptor: int, log: int) -> None:
     faulthandler.enable(log)
     connection = Connection(descriptor)
     setup = connection.recv()
-    threading.Thread(target=_follow, args=(setup["parent"],), daemon=True).start()
+    threading.Thread(target=follow, args=(setup["parent"],), daemon=True).start()
     sys.path[:] = setup["path"]
     try:
         plugin = restored(setup["blueprint"])
@@ -94,7 +94,7 @@ def _size() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _follow(parent: int) -> None:
+def follow(parent: int) -> None:
     """A worker whose parent was killed must not live on."""
     while os.getppid() == parent:
         time.sleep(1.0)

@@ -33,7 +33,7 @@ WORST_TRACE = 4000
 """Characters of a dying worker's traceback that are kept."""
 SUPPORTED = os.name == "posix"
 
-_CODE = "import sys; from callwright.isolated import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+_CODE = "import sys; from {} import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class Workers:
         the reward takes once it is loaded (RLIMIT_AS). workers: how many units are scored at the same time."""
         self._setup = {"blueprint": blueprint, "memory": memory}
         self._timeout, self._most = timeout, workers
-        self._idle: list[_Worker] = []
-        self._busy: dict[_Worker, tuple[int, float]] = {}
+        self._idle: list[Worker] = []
+        self._busy: dict[Worker, tuple[int, float]] = {}
 
     def judge(self, rollouts: Rollouts, units: Sequence[Sequence[int]]) -> list[Outcome]:
         """One outcome per unit (rows that are scored together, in one call), in order."""
@@ -100,7 +100,7 @@ class Workers:
                 while queue and len(self._busy) < self._most:
                     try:
                         self._hand_over(queue.popleft(), rollouts, units)
-                    except _NoWorker as error:
+                    except NoWorker as error:
                         lost = [index for index in range(len(units)) if index not in outcomes and not self._has(index)]
                         outcomes |= {index: Outcome(error=str(error), trace=error.trace) for index in lost}
                         queue.clear()
@@ -130,7 +130,7 @@ class Workers:
                 break
             worker.kill()  # it died while it had nothing to do
         else:
-            worker = _Worker(self._setup)
+            worker = Worker(self._setup)
             worker.send(content)
         self._busy[worker] = (index, time.monotonic() + (self._timeout or float("inf")))
 
@@ -158,7 +158,7 @@ class Workers:
         return done
 
 
-class _NoWorker(PluginError):
+class NoWorker(PluginError):
     """A worker did not come up."""
 
     def __init__(self, text: str, trace: str) -> None:
@@ -166,15 +166,18 @@ class _NoWorker(PluginError):
         self.trace = trace
 
 
-class _Worker:
+class Worker:
     """One process, in a session of its own: Ctrl-C does not reach it, and what it starts can be killed with it."""
 
-    def __init__(self, setup: Mapping[str, Any]) -> None:
+    def __init__(
+        self, setup: Mapping[str, Any], serves: str = "callwright.isolated", start_seconds: float = START_SECONDS
+    ) -> None:
+        """serves: the module whose `serve` runs in the process. Raises NoWorker if it has not begun in time."""
         self.connection, theirs = Pipe()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # lives as long as the process
         descriptors = (theirs.fileno(), self._log.fileno())
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, *map(str, descriptors)],
+            [sys.executable, "-c", _CODE.format(serves), *map(str, descriptors)],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -182,14 +185,14 @@ class _Worker:
         )
         theirs.close()
         self.send({**setup, "path": list(sys.path), "parent": os.getpid()})
-        if not self.connection.poll(START_SECONDS):
+        if not self.connection.poll(start_seconds):
             trace = self.last_words()
             self.kill()
-            raise _NoWorker(f"its worker process did not start within {START_SECONDS:g} s", trace)
+            raise NoWorker(f"its worker process did not start within {start_seconds:g} s", trace)
         started = self.receive().outcome
         if started.error is not None:
             self.kill()
-            raise _NoWorker(f"its worker process did not start: {started.error}", started.trace)
+            raise NoWorker(f"its worker process did not start: {started.error}", started.trace)
 
     def send(self, content: Any) -> bool:
         try:

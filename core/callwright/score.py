@@ -92,7 +92,7 @@ def score_rows(
     patient = any(r.policy.isolate or is_asynchronous(r.plugin) for r in components.rewards)
     found: dict[int, Scored] = {}
     try:
-        for batch in _batches(rows, GROUPS_AT_ONCE if patient else 1):
+        for batch in batches(rows, GROUPS_AT_ONCE if patient else 1):
             for scored in _scored(batch, scorer, recipe, components):
                 found[scored.row.number] = scored
             if scorer.stop_reason is not None:
@@ -103,7 +103,8 @@ def score_rows(
     return [found[row.number] for row in rows]
 
 
-def _batches(rows: Sequence[Row], groups_at_once: int) -> Iterator[list[Row]]:
+def batches(rows: Sequence[Row], groups_at_once: int) -> Iterator[list[Row]]:
+    """The rows of so many groups of one step at a time."""
     groups: dict[tuple[int, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.step, row.group), []).append(row)
@@ -118,7 +119,7 @@ def _batches(rows: Sequence[Row], groups_at_once: int) -> Iterator[list[Row]]:
 
 
 def _scored(rows: Sequence[Row], scorer: Scorer, recipe: Recipe, components: Components) -> list[Scored]:
-    rollouts = _rollouts(rows, components.dialect)
+    rollouts = light_rollouts(rows, components.dialect)
     started = time.perf_counter()
     verdicts, _ = scorer.score(rollouts)
     seconds = (time.perf_counter() - started) / len(rows)
@@ -132,8 +133,8 @@ def _scored(rows: Sequence[Row], scorer: Scorer, recipe: Recipe, components: Com
     ]
 
 
-def _rollouts(rows: Sequence[Row], dialect: Dialect) -> LightRollouts:
-    """What is not in the file is not there: a reward that needs it fails and says so."""
+def light_rollouts(rows: Sequence[Row], dialect: Dialect) -> LightRollouts:
+    """Rows as a reward gets them. What is not in the file is not there: a reward that needs it fails and says so."""
     parsed = {text: dialect.parse(text) for text in {row.completion for row in rows}}
     numbers: dict[str, int] = {}
     arrays: dict[str, Any] = {"group_ids": [numbers.setdefault(row.group, len(numbers)) for row in rows]}

@@ -64,10 +64,11 @@ def _lines(path: Path, known: Callable[[], Mapping[str, Task]]) -> Iterator[Row]
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _from_line(_object(line, path, number), path, number, known)
+                yield _from_line(json_object(line, path, number), path, number, known)
 
 
-def _object(line: bytes, path: Path, number: int) -> dict[str, JSON]:
+def json_object(line: bytes, path: Path, number: int) -> dict[str, JSON]:
+    """The object of one line of a file. Raises RowError."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:

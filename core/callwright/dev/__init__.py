@@ -1,0 +1,1 @@
+"""`callwright dev`: a reward judged anew whenever its file is saved."""

@@ -1,0 +1,126 @@
+"""Writes docs/hooks.md from core/callwright/hookspecs.py and the installed plugins: `make docs`; a test holds the file
+to it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from callwright import hookspecs
+from callwright.judging import marked
+from callwright.plugins import catalogue, find
+
+THEN = {
+    "task_weights": "draws the step's prompts",
+    "sampling": "starts group_size completions of each prompt; for every token:",
+    "process_logits": "draws the token; in the end parses each completion, once",
+    "replay": "adds them to their groups, with log-probabilities of the policy as it is now",
+    "score": "combines the rewards of a row as the recipe's `rewards.combine` says",
+    "shape_rewards": "has the reward of every row",
+    "keep_groups": "draws other groups for those refused, up to train.refills times, from `sampling` on",
+    "advantages": "spreads them over the tokens",
+    "shape_advantages": "adds them up",
+    "token_weights": "cuts the rows into micro-batches; for each, in each of train.passes passes:",
+    "policy_loss": "weighs, masks, aggregates",
+    "loss_terms": "sums, goes backward; behind the last micro-batch the optimizer steps",
+    "step_ended": "writes metrics and completions, and does what was asked through `control`",
+}
+"""What the core does with the fold of each hook."""
+
+HEAD = """# Hooks
+
+Every hook, from `core/callwright/hookspecs.py` (`make docs`), in the order in which a step calls it.
+
+```text
+{diagram}
+```
+
+{intro}
+"""
+
+
+def document() -> str:
+    """The whole text of docs/hooks.md."""
+    sections = list(_sections())
+    parts = [HEAD.format(diagram=_diagram(sections), intro=_markdown(inspect.getdoc(hookspecs) or "", 1))]
+    for title, hooks in sections:
+        parts.append(f"## {title.capitalize()}\n")
+        parts += [_hook(hook) for hook in hooks]
+    return "\n".join(parts)
+
+
+def _sections() -> Iterator[tuple[str, list[str]]]:
+    """(title, hooks) as the file is divided."""
+    pieces = re.split(r"^# -+ (\w+)$", inspect.getsource(hookspecs), flags=re.MULTILINE)
+    for title, code in zip(pieces[1::2], pieces[2::2], strict=True):
+        yield title, re.findall(r"^@hookspec.*\ndef (\w+)", code, re.MULTILINE)
+
+
+def _diagram(sections: list[tuple[str, list[str]]]) -> str:
+    lines = []
+    for title, hooks in sections:
+        lines.append(title)
+        for hook in hooks:
+            lines.append(f"  {hook:18}{_fold(hook):16}{_first_line(hook)}")
+            lines.append(f"    the core {THEN[hook]}")
+    return "\n".join(lines)
+
+
+def _fold(hook: str) -> str:
+    """Of the fold rule, the words that tell it from the others."""
+    said = re.search(r"^Fold: ([^.:;,]+)", _doc(hook), re.MULTILINE)
+    if said is None:
+        return "none"
+    return "exactly one" if said[1].startswith("exactly one") else "by name" if "by the" in said[1] else said[1]
+
+
+def _doc(hook: str) -> str:
+    return inspect.getdoc(getattr(hookspecs, hook)) or ""
+
+
+def _first_line(hook: str) -> str:
+    return _doc(hook).partition("\n")[0]
+
+
+def _hook(hook: str) -> str:
+    signature = f"def {hook}{inspect.signature(getattr(hookspecs, hook))}: ..."
+    if len(signature) > 100:
+        signature = re.sub(r"\((.*)\) ->", lambda found: "(\n    " + found[1] + ",\n) ->", signature, count=1)
+    parts = [f"### `{hook}`\n", f"```python\n{signature.replace(chr(39), '')}\n```\n", _markdown(_doc(hook), 0)]
+    if users := _users(hook):
+        parts.append(f"\nImplemented by {', '.join(users)}.")
+    return "\n".join(parts) + "\n"
+
+
+def _users(hook: str) -> list[str]:
+    """The plugins of this distribution that implement a hook, with a link to where they are described."""
+    pages = {"explorer": "strategies.md", "reward": "rewards.md"}
+    found = []
+    for entry in catalogue():
+        if entry.kind in pages and entry.distribution == "callwright":
+            cls, _ = find(entry.kind, f"callwright:{entry.name}")
+            if hook in marked(cls):
+                found.append(f"[`{entry.name}`]({pages[entry.kind]})")
+    return found
+
+
+def _markdown(text: str, skipped_lines: int) -> str:
+    """A docstring as Markdown: code blocks fenced, the words that structure it in bold."""
+    parts = []
+    for block in re.split(r"\n{2,}(?=\S)", "\n".join(text.splitlines()[skipped_lines:]).strip("\n")):
+        prose, gap, code = block.partition("\n\n    ")
+        prose = re.sub(r"^(Returns|Fold:|Example)", r"**\1**", prose)
+        prose = re.sub(r"\n- ", "\n\n- ", prose, count=1)
+        parts.append(prose)
+        if gap:
+            parts.append(f"```python\n{textwrap.dedent('    ' + code).rstrip()}\n```")
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    target = Path(inspect.getfile(document)).with_suffix(".md")
+    target.write_text(document(), encoding="utf-8")
+    print(f"wrote {target.name}")
