@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -52,6 +53,7 @@ WRITTEN_BY_A_RUN = (
     "versions.json",
     "metrics.jsonl",
     "eval.json",
+    "report.html",
     "timeline.json",
     "trackers.json",
     "tensorboard",
@@ -131,6 +133,7 @@ def train(
     if resume and fresh:
         raise typer.BadParameter("--resume goes on and --fresh starts over: give one of them")
     from callwright.recipe import build, load_recipe
+    from callwright.report.command import report_afterwards
 
     settings = load_recipe(recipe, [*(overrides or []), *(["train.profile=true"] if profile else [])])
     components = build(settings)
@@ -140,11 +143,12 @@ def train(
         _prepare(settings.run, resume, fresh)
     console = Console(quiet=not speaks)
     display = make_display(console) if speaks else SilentDisplay()
-    try:
-        result = components.engine.train(settings, components, display, resume)
-    finally:
-        display.finished()
-    print_run(console, result)
+    with report_afterwards(settings.run, console) if speaks else nullcontext():
+        try:
+            result = components.engine.train(settings, components, display, resume)
+        finally:
+            display.finished()
+        print_run(console, result)
     if result.stopped == "interrupted":
         raise typer.Exit(130)
 
@@ -277,6 +281,50 @@ def compare(
     report(comparison, console, remarks, ended.failed if ended else {})
     if ended and (ended.interrupted or ended.failed):
         raise typer.Exit(130 if ended.interrupted else 1)
+
+
+# ------------------------------------------------------------------------------------------- report, watch
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the page here. Default: report.html, of a single run in its folder.",
+            show_default=False,
+        ),
+    ] = None,
+    completions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Show so many completions of each run, or all. Default: as many as a page holds with ease.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a page about runs, finished or not: curves, reasons, completions, what differs. It needs no network."""
+    from callwright.report.command import print_report
+
+    print_report(Console(), runs, out, completions)
+
+
+@app.command()
+def watch(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Default: 8765, or a free one if that is taken.", show_default=False),
+    ] = None,
+    tui: Annotated[bool, typer.Option("--tui", help="In the terminal instead of a browser.")] = False,
+) -> None:
+    """Follow runs while they train, also before they have begun: the page of `report`, live on this machine."""
+    from callwright.watch.command import watch_runs
+
+    watch_runs(Console(), runs, port, tui)
 
 
 # ----------------------------------------------------------------------------------------------------- eval
