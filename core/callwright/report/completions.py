@@ -171,8 +171,9 @@ def _reasons(found: Completions, text: object) -> list[int]:
             continue
         key = (str(reason.get("reward", "")), str(reason.get("code", "")), str(reason.get("message") or ""))
         span = reason.get("span")
-        whole = isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span)
-        flat += [found.reasons.setdefault(key, len(found.reasons)), *(span if whole else (NO_SPAN, NO_SPAN))]
+        if not (isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span)):
+            span = [NO_SPAN, NO_SPAN]
+        flat += [found.reasons.setdefault(key, len(found.reasons)), *span]
     return flat
 
 
