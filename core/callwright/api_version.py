@@ -77,6 +77,6 @@ def mismatch(distribution: Distribution) -> str | None:
     return (
         f"{name} {distribution.version} was written for {OURS}{versions}, and {OURS} {callwright.__version__} is"
         f" installed; run pip install --upgrade {name}, or pip install '{OURS}{versions}'. If it is yours, and its"
-        f" tests pass with this one, write '{OURS}{range_of(callwright.__version__)}' among its dependencies and install"
-        " it again"
+        f" tests pass with this one, write '{OURS}{range_of(callwright.__version__)}' among its dependencies and"
+        " install it again"
     )

@@ -63,6 +63,8 @@ _IN_RANGE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "top_k": ("at least 0", lambda v: v >= 0),
     "min_p": ("at least 0 and below 1", lambda v: (v >= 0) & (v < 1)),
 }
+PLAN_FIELDS = (*_IN_RANGE, "seed", "prefix")
+"""What the hook `sampling` may return."""
 
 
 class Hooks:
@@ -564,7 +566,7 @@ def _plan_field(component: Named, name: str, value: Any, rows: int) -> Tensor | 
             broken(f"must be a text or {rows} of them, but is {shown(value)}")
         return texts
     if name not in _IN_RANGE:
-        _broken(component, "sampling", f"unknown field '{name}'{near(str(name), [*_IN_RANGE, 'seed', 'prefix'])}")
+        _broken(component, "sampling", f"unknown field '{name}'{near(str(name), PLAN_FIELDS)}")
     if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
         broken(f"must be a number or a tensor ({rows},), but is {shown(value)}")
     given = torch.as_tensor(value)
