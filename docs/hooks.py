@@ -3,6 +3,7 @@ to it."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import textwrap
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from callwright import hookspecs
 from callwright.judging import marked
-from callwright.plugins import catalogue, find
+from callwright.plugins import catalogue
 
 THEN = {
     "task_weights": "draws the step's prompts",
@@ -88,7 +89,9 @@ def _first_line(hook: str) -> str:
 def _hook(hook: str) -> str:
     signature = f"def {hook}{inspect.signature(getattr(hookspecs, hook))}: ..."
     if len(signature) > 100:
-        signature = re.sub(r"\((.*)\) ->", lambda found: "(\n    " + found[1] + ",\n) ->", signature, count=1)
+        parameters = inspect.signature(getattr(hookspecs, hook)).parameters.values()
+        inside = "".join(f"    {parameter},\n" for parameter in parameters)
+        signature = f"def {hook}(\n{inside}){signature[signature.rindex(' -> ') :]}"
     parts = [f"### `{hook}`\n", f"```python\n{signature.replace(chr(39), '')}\n```\n", _markdown(_doc(hook), 0)]
     if users := _users(hook):
         parts.append(f"\nImplemented by {', '.join(users)}.")
@@ -98,13 +101,14 @@ def _hook(hook: str) -> str:
 def _users(hook: str) -> list[str]:
     """The plugins of this distribution that implement a hook, with a link to where they are described."""
     pages = {"explorer": "strategies.md", "reward": "rewards.md"}
-    found = []
-    for entry in catalogue():
-        if entry.kind in pages and entry.distribution == "callwright":
-            cls, _ = find(entry.kind, f"callwright:{entry.name}")
-            if hook in marked(cls):
-                found.append(f"[`{entry.name}`]({pages[entry.kind]})")
-    return found
+    return [f"[`{name}`]({pages[kind]})" for kind, name, hooks in _implemented() if kind in pages and hook in hooks]
+
+
+@functools.cache
+def _implemented() -> list[tuple[str, str, set[str]]]:
+    """(kind, name, hooks) of every plugin of this distribution."""
+    entries = [entry for entry in catalogue() if entry.distribution == "callwright"]
+    return [(entry.kind, entry.name, set(marked(entry.load()))) for entry in entries]
 
 
 def _markdown(text: str, skipped_lines: int) -> str:
@@ -116,7 +120,9 @@ def _markdown(text: str, skipped_lines: int) -> str:
         prose = re.sub(r"\n- ", "\n\n- ", prose, count=1)
         parts.append(prose)
         if gap:
-            parts.append(f"```python\n{textwrap.dedent('    ' + code).rstrip()}\n```")
+            code = textwrap.dedent("    " + code).rstrip()
+            code = code.replace("\n\n@dataclass", "\n\n\n@dataclass")  # as ruff writes it, which looks here too
+            parts.append(f"```python\n{code}\n```")
     return "\n\n".join(parts)
 
 

@@ -229,7 +229,8 @@ def advantages(rollouts: Rollouts) -> Tensor | None:
         @hookimpl
         def advantages(self, rollouts):
             r = rollouts.total.view(-1, self.group_size)
-            return ((r - r.mean(1, keepdim=True)) * self.group_size / (self.group_size - 1)).flatten()
+            n = (~r.isnan()).sum(1, keepdim=True)
+            return ((r - r.nanmean(1, keepdim=True)) * n / (n - 1).clamp(min=1)).flatten()
     """
 
 

@@ -10,23 +10,38 @@ from types import ModuleType
 import pytest
 from callwright import Dropped
 from callwright.cli import app
+from callwright.hooks import HOOKS
 from callwright.plugins import catalogue, find
 from callwright.testing import check_stage
 from callwright.testing.toys import fixed_tasks
 from callwright_suites.bfcl.categories import scores
 from typer.main import get_command
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.fixture(scope="module")
-def strategies() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("strategies", DOCS / "strategies.py")
+def writer(name: str) -> ModuleType:
+    """The program that writes the page of this name."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def strategies() -> ModuleType:
+    return writer("strategies")
+
+
+def test_the_page_of_hooks_is_that_of_the_specifications() -> None:
+    hooks = writer("hooks")
+    page = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    assert page == hooks.document(), "run `make docs`"
+    assert list(hooks.THEN) == list(HOOKS), "the diagram says what the core does with every hook, in their order"
+    for hook in HOOKS:
+        assert f"\n### `{hook}`\n" in page
 
 
 def test_the_table_of_strategies_is_that_of_the_strategies(strategies: ModuleType) -> None:
