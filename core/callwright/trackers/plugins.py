@@ -39,9 +39,9 @@ class Opening:
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What a plugin under `trackers` has. Optional beside it: `package`, the name of what must be installed, and
-    `newest_step(tracker, opening) -> int | None`, the last step that a tracker which was opened again has; None where
-    it does not know."""
+    """What a plugin under `trackers` has. Optional beside it: `package`, the name of what must be installed;
+    `newest_step(tracker, opening) -> int | None`, the last step that a tracker which was opened again has, None where
+    it does not know; `forgets_settings = True` if it wants the recipe again whenever it is opened."""
 
     def open(self, opening: Opening) -> Any:
         """A started `accelerate.tracking.GeneralTracker`; of a resumed run the one that it had."""
@@ -114,6 +114,11 @@ class Wandb:
         settings = {"dir": str(opening.folder), "id": opening.kept["id"], "resume": "allow", **known, **self.options}
         return _started(WandBTracker(self.project, **settings))
 
+    def newest_step(self, tracker: Any, opening: Opening) -> int:
+        # It writes in the background, so that a killed process leaves less behind than it was given. Steps that are
+        # sent again are W&B's own matter: a resumed run takes none that it has.
+        return opening.goes_on_from
+
 
 @dataclass
 class Trackio:
@@ -127,6 +132,7 @@ class Trackio:
     options: dict[str, JSON] = field(default_factory=dict)
     """More arguments of `trackio.init`."""
     package: ClassVar[str] = "trackio"
+    forgets_settings: ClassVar[bool] = True
 
     def open(self, opening: Opening) -> Any:
         from accelerate.tracking import TrackioTracker
@@ -232,5 +238,5 @@ def flat(values: JSON, place: str = "") -> dict[str, bool | int | float | str]:
 
 
 def loggable(name: str) -> str:
-    """A metric's name in the letters that every tracker takes."""
-    return re.sub(r"[^\w./ -]", "_", name)
+    """A metric's name in the letters that every tracker takes, and that would do as a path."""
+    return "/".join(part for part in re.sub(r"[^\w./ -]", "_", name).split("/") if part.strip("."))

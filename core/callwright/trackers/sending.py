@@ -66,6 +66,10 @@ class Trackers:
     def start(self, steps_done: int) -> None:
         """Open all trackers. `steps_done`: those that the run's folder holds, above 0 after a resume."""
         self.steps_done = steps_done
+        if self.channels:
+            from accelerate import PartialState
+
+            PartialState()  # accelerate's trackers ask it which process this is
         state = _read_state(self._state) if self.channels else {}
         for channel in self.channels:
             known = state.get(channel.name, {})
@@ -130,6 +134,7 @@ class Trackers:
         ask = getattr(channel.plugin, "newest_step", None)
         if channel.kept and ask is not None and (found := ask(tracker, opening)) is not None:
             channel.newest = found
+        channel.configured = channel.configured and not getattr(channel.plugin, "forgets_settings", False)
         channel.tracker, channel.kept = tracker, opening.kept
 
     def _failed(self, channel: _Channel, step: int, error: Exception) -> None:
