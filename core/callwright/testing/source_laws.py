@@ -114,9 +114,9 @@ def fingerprint(bench: SourceBench) -> None:
     if not hasattr(bench.subject, "fingerprint"):
         return
     source = copy.deepcopy(bench.subject)
-    before = source.fingerprint()  # type: ignore[attr-defined] # not every source has it
+    before = source.fingerprint()
     _rows(bench, source)
-    after = source.fingerprint()  # type: ignore[attr-defined]
+    after = source.fingerprint()
     if not isinstance(before, str) or before != after:
         call = f"{bench.source}.fingerprint()"
         bench.broken("the fingerprint is no text, or another one behind `load`", f"assert {call} == {call}")
