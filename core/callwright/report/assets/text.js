@@ -109,7 +109,7 @@ function tintClass(row, token, tint) {
     return level ? `${value > 0 ? "up" : "down"}${level}` : "";
   }
   const value = row.entropy[token];
-  return value < 2 ? "" : `h${Math.min(8, Math.ceil(Math.sqrt(value / HOTTEST) * 8))}`;
+  return value < 2 ? "" : `h${Math.min(8, Math.ceil((value / HOTTEST) ** 0.6 * 8))}`;
 }
 
 function advantageOf(row, token) {
