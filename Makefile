@@ -94,7 +94,7 @@ site: docs $(SITE)/.installed ## the documentation as a site, in site/; warnings
 	@echo "site/index.html"
 
 clean: ## remove environments, caches and builds, but no run
-	rm -rf $(VENV) .venvs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------ environments

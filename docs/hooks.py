@@ -18,22 +18,23 @@ THEN = {
     "task_weights": "draws the step's prompts",
     "sampling": "starts group_size completions of each prompt; for every token:",
     "process_logits": "draws the token; in the end parses each completion, once",
-    "replay": "adds them to their groups, with log-probabilities of the policy as it is now",
-    "score": "combines the rewards of a row as the recipe's `rewards.combine` says",
-    "shape_rewards": "has the reward of every row",
-    "keep_groups": "draws other groups for those refused, up to train.refills times, from `sampling` on",
+    "replay": "adds them to their groups, scored by the policy as it is now",
+    "score": "combines the rewards of each row (rewards.combine)",
+    "shape_rewards": "adds them up: the reward of every row",
+    "keep_groups": "draws others for those refused, from `sampling` on (train.refills)",
     "advantages": "spreads them over the tokens",
     "shape_advantages": "adds them up",
-    "token_weights": "cuts the rows into micro-batches; for each, in each of train.passes passes:",
+    "token_weights": "cuts the rows into micro-batches; for each, train.passes times:",
     "policy_loss": "weighs, masks, aggregates",
-    "loss_terms": "sums, goes backward; behind the last micro-batch the optimizer steps",
-    "step_ended": "writes metrics and completions, and does what was asked through `control`",
+    "loss_terms": "sums them, and computes gradients; in the end the optimizer steps",
+    "step_ended": "does what was asked through `control`",
 }
 """What the core does with the fold of each hook."""
 
 HEAD = """# Hooks
 
-Every hook, from `core/callwright/hookspecs.py` (`make docs`), in the order in which a step calls it.
+Every hook, from `core/callwright/hookspecs.py` (`make docs`), in the order in which a step calls it; beside each the
+rule by which the core folds what plugins return, and below what the core then does.
 
 ```text
 {diagram}
@@ -61,13 +62,12 @@ def _sections() -> Iterator[tuple[str, list[str]]]:
 
 
 def _diagram(sections: list[tuple[str, list[str]]]) -> str:
-    lines = []
+    lines = ["a step"]
     for title, hooks in sections:
-        lines.append(title)
+        lines += ["│", f"├─ {title}"]
         for hook in hooks:
-            lines.append(f"  {hook:18}{_fold(hook):16}{_first_line(hook)}")
-            lines.append(f"    the core {THEN[hook]}")
-    return "\n".join(lines)
+            lines += [f"│    {hook:18}{_fold(hook)}", f"│        the core {THEN[hook]}"]
+    return "\n".join([*lines, "│", "the next step"])
 
 
 def _fold(hook: str) -> str:
@@ -80,10 +80,6 @@ def _fold(hook: str) -> str:
 
 def _doc(hook: str) -> str:
     return inspect.getdoc(getattr(hookspecs, hook)) or ""
-
-
-def _first_line(hook: str) -> str:
-    return _doc(hook).partition("\n")[0]
 
 
 def _hook(hook: str) -> str:

@@ -12,6 +12,7 @@ from callwright import Dropped
 from callwright.cli import app
 from callwright.hooks import HOOKS
 from callwright.plugins import catalogue, find
+from callwright.recipe import Recipe
 from callwright.testing import check_stage
 from callwright.testing.toys import fixed_tasks
 from callwright_suites.bfcl.categories import scores
@@ -46,6 +47,27 @@ def test_the_page_of_hooks_is_that_of_the_specifications() -> None:
 
 def test_the_table_of_strategies_is_that_of_the_strategies(strategies: ModuleType) -> None:
     assert (DOCS / "strategies.md").read_text(encoding="utf-8") == strategies.document(), "run `make docs`"
+
+
+def test_the_page_of_recipes_is_that_of_the_models() -> None:
+    recipes = writer("recipes")
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert page == recipes.document(), "run `make docs`"
+    described = [
+        name for name in Recipe.model_json_schema()["$defs"] if name not in ("ComponentConfig", "RewardConfig")
+    ]
+    assert set(described) <= set(recipes.PARTS.values()), "every part of a recipe has its table"
+
+
+def test_the_api_reference_names_every_plugin_and_every_page_is_in_the_site() -> None:
+    pages = writer("reference").documents()
+    written = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md")}
+    assert written == pages, "run `make docs`"
+    shipped = [entry for entry in catalogue() if entry.distribution == "callwright"]
+    for entry in shipped:
+        assert any(f"::: {entry.value.replace(':', '.')}\n" in text for text in pages.values()), entry
+    nav = re.findall(r"([\w/-]+\.md)$", (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(nav) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
 def test_every_strategy_says_when_to_use_it_and_where_it_comes_from(strategies: ModuleType) -> None:
