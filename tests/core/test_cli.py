@@ -103,18 +103,34 @@ def words_of(text):
 # ------------------------------------------------------------------------------------------------- the command
 
 
+COMMANDS = {
+    "train",
+    "data",
+    "compare",
+    "eval",
+    "plugins",
+    "check",
+    "score",
+    "new",
+    "plan",
+    "dev",
+    "schema",
+    "report",
+    "watch",
+}
+
+
 def test_help_names_every_command_and_its_examples_exist():
     result = invoke("--help")
     assert result.exit_code == 0
-    commands = {"train", "data", "compare", "eval", "plugins", "check", "score", "new", "plan"}
-    assert commands == {c.name or c.callback.__name__ for c in cli.app.registered_commands}
-    assert all(command in result.stdout for command in commands)
+    assert {c.name or c.callback.__name__ for c in cli.app.registered_commands} == COMMANDS
+    assert all(command in result.stdout for command in COMMANDS)
     examples = re.findall(r"callwright (\w+)", result.stdout.partition("Three commands")[2])
     assert len(examples) == 3
-    assert set(examples) <= commands
+    assert set(examples) <= COMMANDS
 
 
-@pytest.mark.parametrize("command", ["train", "data", "compare", "eval", "plugins", "check", "score", "new", "plan"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
@@ -225,7 +241,7 @@ def test_train_ends_with_what_changed(folder):
         ["no_call", "1", "0"],
         ["rows", "80", "80"],
     ]
-    assert result.stdout.endswith("5 steps, 6:40 of training, 118 tokens/s\nrun folder: out\n")
+    assert result.stdout.endswith("5 steps, 6:40 of training, 118 tokens/s\nrun folder: out\nreport: out/report.html\n")
 
 
 def test_a_run_that_stopped_early_says_why(folder):
