@@ -34,6 +34,9 @@ HOSTILE = [
 ]
 
 
+HIDDEN = re.compile("[\0-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069\u200b\u2028\u2029]")
+
+
 def hostile_rows() -> list[dict[str, Any]]:
     return [
         {

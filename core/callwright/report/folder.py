@@ -62,8 +62,9 @@ def read_metrics(folder: Path) -> Metrics:
     return found
 
 
-def read_folder(folder: Path, name: str, metrics: Metrics) -> dict[str, Any]:
-    """All about a run but its completions: JSON for the page. `name`: what the run is called on it."""
+def read_folder(folder: Path, name: str, metrics: Metrics, *, examine: bool = True) -> dict[str, Any]:
+    """All about a run but its completions: JSON for the page. `name`: what the run is called on it; examine: look for
+    evidence of reward hacking, which judges completions again."""
     notes = []
     if metrics.unreadable:
         notes.append(f"{metrics.unreadable} lines of {METRICS} cannot be read: left out")
@@ -82,7 +83,7 @@ def read_folder(folder: Path, name: str, metrics: Metrics) -> dict[str, Any]:
         "evaluation": {part: _evaluation(evaluation.get(part)) for part in ("before", "after")},
         "recipe": {"text": text or "", "settings": _flat(recipe) if isinstance(recipe, dict) else {}},
         "versions": _versions(versions),
-        "findings": _findings(folder, notes),
+        "findings": _findings(folder, notes) if examine and metrics.steps else [],
         "notes": notes,
     }
 
@@ -150,7 +151,17 @@ def _versions(content: Mapping[str, JSON]) -> dict[str, str]:
 
 
 def _findings(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
-    return []
+    from callwright.findings import findings
+
+    try:
+        found = findings(folder)
+    except Exception as error:  # rewards are plugins, and may not even be installed where a report is written
+        notes.append(f"evidence of reward hacking was not looked for: {type(error).__name__}: {error}")
+        return []
+    return [
+        {"code": one.code, "title": one.title, "message": one.message, "rows": [list(place) for place in one.rows]}
+        for one in found
+    ]
 
 
 # --------------------------------------------------------------------------------------------------- reading

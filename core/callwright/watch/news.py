@@ -24,13 +24,12 @@ def news(folder: Path, name: str, after: int = 0, digest: str = "", state: str =
     metrics = read_metrics(folder)
     anew = not after or metrics.digest(after) != digest
     known, last = 0 if anew else after, max(metrics.steps, default=0)
-    run = read_folder(folder, name, metrics)
+    run = read_folder(folder, name, metrics, examine=False)
     if not folder.exists():
         run["notes"] = ["there is no such folder yet"]
     run["metrics"] = metrics.series(known)
     # A step's completions are written before its figures: those of a step without figures come with the next answer.
-    wanted = [(step, row) for finding in run["findings"] for step, row in finding["rows"]] if anew else []
-    rows = read_completions(folder, wanted=wanted, after=known, until=last)
+    rows = read_completions(folder, after=known, until=last)
     return {
         "nothing": False,
         "anew": anew,
