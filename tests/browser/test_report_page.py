@@ -298,7 +298,7 @@ def test_a_finding_leads_to_its_completions(
     page_of: Any, open_page: Open, tmp_path: Path, write_run: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"code": "copied", "title": "<b>Copies</b>", "message": "The example is copied.", "rows": [[3, 5], [9, 9]]}
-    monkeypatch.setattr("callwright.report.folder._findings", lambda folder, notes: [found])
+    monkeypatch.setattr("callwright.report.folder._findings", lambda *_: [found])
     page = open_page(page_of({"run": [plain_rows(step) for step in range(1, 7)]})).page
     assert "<b>Copies</b>" in page.locator(".finding").inner_text()
     page.get_by_role("button", name="step 3, row 5").click()

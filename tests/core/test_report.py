@@ -61,6 +61,9 @@ class Blocks(HTMLParser):
         self._inside = False
 
 
+def ignored(done: int, total: int) -> None: ...
+
+
 def rows_of(step: int) -> list[dict[str, Any]]:
     wrong = ("wrong_value", "22 is not 1", (7, 9))
     return [
@@ -169,19 +172,19 @@ def test_evidence_is_shown_with_its_rows(run: Path, monkeypatch: pytest.MonkeyPa
     from callwright.findings import Finding
 
     one = Finding("copied", "Copies", "The example is copied.", ((2, 1),))
-    monkeypatch.setattr("callwright.findings.findings", lambda folder: [one])
-    shown = read_folder(run, "run", read_metrics(run))
+    monkeypatch.setattr("callwright.findings.findings", lambda folder, progress: [one])
+    shown = read_folder(run, "run", read_metrics(run), ignored)
     assert shown["findings"] == [
         {"code": "copied", "title": "Copies", "message": "The example is copied.", "rows": [[2, 1]]}
     ]
 
 
 def test_evidence_that_cannot_be_looked_for_is_a_remark(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(folder: Path) -> None:
+    def fail(folder: Path, progress: object) -> None:
         raise CallwrightError("the reward is not installed here")
 
     monkeypatch.setattr("callwright.findings.findings", fail)
-    shown = read_folder(run, "run", read_metrics(run))
+    shown = read_folder(run, "run", read_metrics(run), ignored)
     assert shown["findings"] == []
     assert "not installed here" in shown["notes"][0]
 
@@ -274,7 +277,7 @@ def test_any_metrics_are_read(tmp_path_factory: pytest.TempPathFactory, content:
     (folder / "metrics.jsonl").write_bytes(content)
     (folder / "eval.json").write_bytes(content)
     (folder / "recipe.resolved.yaml").write_bytes(content)
-    as_json(read_folder(folder, "run", read_metrics(folder), examine=False))
+    as_json(read_folder(folder, "run", read_metrics(folder)))
 
 
 def test_a_row_has_its_tokens_or_none(run: Path) -> None:
@@ -343,7 +346,7 @@ def said_by(run: Path, inside: Callable[[], None] = lambda: None) -> str:
 def test_a_report_that_cannot_be_written_does_not_fail_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (ValueError("odd"), KeyboardInterrupt(), MemoryError()):
 
-        def fail(*_: Any, error: BaseException = error) -> None:
+        def fail(*_: Any, error: BaseException = error, **__: Any) -> None:
             raise error
 
         monkeypatch.setattr("callwright.report.command.write_report", fail)

@@ -10,14 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from callwright.display import safe
+from callwright.display import safe, scoring_progress
 from callwright.files import replacing
-from callwright.report.folder import METRICS, RECIPE
+from callwright.report.folder import METRICS, RECIPE, Progress
 from callwright.types import CallwrightError
 
 PAGE = "report.html"
-
-Progress = Callable[[int, int], None]
 
 
 def completions_limit(text: str | None) -> int | str | None:
@@ -35,12 +33,13 @@ def write_report(
     folders: Sequence[Path],
     path: Path,
     limit: int | str | None = "default",
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[str], Progress] = lambda work: lambda done, total: None,
 ) -> list[str]:
     """Write the page about these runs; returns remarks on what it lacks.
 
-    limit: completions of each run, at most; None for all, "default" for as many as a page holds with ease. Raises
-    CallwrightError if a folder holds no run, or the page cannot be written.
+    limit: completions of each run, at most; None for all, "default" for as many as a page holds with ease. progress:
+    begins a named piece of work, and gets how much of it is done. Raises CallwrightError if a folder holds no run, or
+    the page cannot be written.
     """
     from callwright.report.completions import read_completions
     from callwright.report.folder import names_of, read_folder, read_metrics
@@ -50,11 +49,10 @@ def write_report(
         require_run(folder)
     names = names_of(folders)
     runs, completions, remarks = [], [], []
-    for done, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        progress(done, len(folders))
-        run = read_folder(folder, name, read_metrics(folder))
+    for folder, name in zip(folders, names, strict=True):
+        run = read_folder(folder, name, read_metrics(folder), progress(f"look into {name}"))
         wanted = [(step, row) for finding in run["findings"] for step, row in finding["rows"]]
-        rows = read_completions(folder, limit, wanted)
+        rows = read_completions(folder, limit, wanted, progress=progress(f"read completions of {name}"))
         runs.append(run)
         completions.append(rows.as_json())
         remarks += [f"{name}: {note}" for note in [*run["notes"], *completions[-1]["notes"]]]
@@ -71,7 +69,6 @@ def write_report(
             temporary.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
         raise CallwrightError(f"cannot write {path}: {error.strerror}; name another file with --out") from error
-    progress(len(folders), len(folders))
     return remarks
 
 
@@ -87,12 +84,10 @@ def require_run(folder: Path) -> None:
 
 def print_report(console: Console, folders: Sequence[Path], out: Path | None, completions: str | None) -> None:
     """The body of `callwright report`."""
-    from callwright.display import scoring_progress
-
     path = out or (folders[0] / PAGE if len(folders) == 1 else Path(PAGE))
     started = time.monotonic()
-    with scoring_progress(console) as begin:
-        remarks = write_report(folders, path, completions_limit(completions), begin("read runs"))
+    with scoring_progress(console) as progress:
+        remarks = write_report(folders, path, completions_limit(completions), progress)
     for remark in remarks:
         console.print(Text(safe(remark), style="dim"), soft_wrap=True)
     size, seconds = path.stat().st_size / 1e6, time.monotonic() - started
@@ -122,7 +117,8 @@ def _recorded(run: Path) -> tuple[int, int] | None:
 
 def _write_at_end(run: Path, console: Console) -> None:
     try:
-        write_report([run], run / PAGE)
+        with scoring_progress(console) as progress:
+            write_report([run], run / PAGE, progress=progress)
     except (Exception, KeyboardInterrupt) as error:  # the run is whole and saved: nothing here may change how it ends
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
         text = f"warning: no report was written ({why}); callwright report {run} tries again"

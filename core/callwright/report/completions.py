@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callwright.report.choose import Key, choose
+from callwright.report.folder import Progress
 
 DEFAULT_COMPLETIONS = 10_000
 DEFAULT_BYTES = 10_000_000
@@ -64,6 +65,7 @@ def read_completions(
     wanted: Collection[Key] = (),
     after: int = 0,
     until: int | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Completions:
     """The completions of steps later than `after`, up to `until`. limit: how many at most; None for all; "default" for
     as many as a page holds with ease. wanted: rows that should be among them."""
@@ -82,7 +84,8 @@ def read_completions(
     chosen: dict[int, list[int]] = {}
     for step, row in choose(rows, limit, wanted):
         chosen.setdefault(step, []).append(row)
-    for step, numbers in sorted(chosen.items()):
+    for done, (step, numbers) in enumerate(sorted(chosen.items()), 1):
+        progress(done, len(chosen))
         table = _table(files[step], COLUMNS, found.problems)
         if table is not None:
             _add_file(found, step, numbers, table.take(numbers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 
 from callwright.types import JSON
 
+Progress = Callable[[int, int], None]
 METRICS = "metrics.jsonl"
 RECIPE = "recipe.resolved.yaml"
 
@@ -62,9 +63,9 @@ def read_metrics(folder: Path) -> Metrics:
     return found
 
 
-def read_folder(folder: Path, name: str, metrics: Metrics, *, examine: bool = True) -> dict[str, Any]:
-    """All about a run but its completions: JSON for the page. `name`: what the run is called on it; examine: look for
-    evidence of reward hacking, which judges completions again."""
+def read_folder(folder: Path, name: str, metrics: Metrics, examine: Progress | None = None) -> dict[str, Any]:
+    """All about a run but its completions: JSON for the page. `name`: what the run is called on it; examine: gets the
+    progress of looking for evidence of reward hacking, which judges completions again; None to leave that out."""
     notes = []
     if metrics.unreadable:
         notes.append(f"{metrics.unreadable} lines of {METRICS} cannot be read: left out")
@@ -83,7 +84,7 @@ def read_folder(folder: Path, name: str, metrics: Metrics, *, examine: bool = Tr
         "evaluation": {part: _evaluation(evaluation.get(part)) for part in ("before", "after")},
         "recipe": {"text": text or "", "settings": _flat(recipe) if isinstance(recipe, dict) else {}},
         "versions": _versions(versions),
-        "findings": _findings(folder, notes) if examine and metrics.steps else [],
+        "findings": _findings(folder, notes, examine) if examine and metrics.steps else [],
         "notes": notes,
     }
 
@@ -150,11 +151,11 @@ def _versions(content: Mapping[str, JSON]) -> dict[str, str]:
     return found
 
 
-def _findings(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+def _findings(folder: Path, notes: list[str], progress: Progress) -> list[dict[str, Any]]:
     from callwright.findings import findings
 
     try:
-        found = findings(folder)
+        found = findings(folder, progress)
     except Exception as error:  # rewards are plugins, and may not even be installed where a report is written
         notes.append(f"evidence of reward hacking was not looked for: {type(error).__name__}: {error}")
         return []

@@ -24,7 +24,7 @@ def news(folder: Path, name: str, after: int = 0, digest: str = "", state: str =
     metrics = read_metrics(folder)
     anew = not after or metrics.digest(after) != digest
     known, last = 0 if anew else after, max(metrics.steps, default=0)
-    run = read_folder(folder, name, metrics, examine=False)
+    run = read_folder(folder, name, metrics)
     if not folder.exists():
         run["notes"] = ["there is no such folder yet"]
     run["metrics"] = metrics.series(known)

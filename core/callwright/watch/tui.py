@@ -111,7 +111,7 @@ class WatchApp(App[None]):
         self._state = state
         metrics = read_metrics(self.folder)
         last = max(metrics.steps, default=0)
-        run = read_folder(self.folder, self.name_of_run, metrics, examine=False)
+        run = read_folder(self.folder, self.name_of_run, metrics)
         self._completions = read_completions(self.folder, limit=None, after=last - 1, until=last)
         self._show_head(run, metrics, last)
         series = run["metrics"]["series"]
