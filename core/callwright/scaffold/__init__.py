@@ -78,7 +78,9 @@ def new_plugin(kind: str, name: str, out: Path | None = None) -> Made:
     taken, and a folder that holds something.
     """
     if kind not in KINDS:
-        raise CallwrightError(f"there is no template of a '{kind}'{near(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+        raise CallwrightError(
+            f"there is no template for the kind '{kind}'{near(kind, KINDS)} (kinds: {', '.join(KINDS)})"
+        )
     words = _words(kind, name)
     folder = out or Path(words["distribution"])
     files = {place: _filled(template, words) for place, template in _files(kind, words).items()}
@@ -122,9 +124,9 @@ def _refuse_taken(words: Mapping[str, str], given: str) -> None:
     taken = next((entry for entry in catalogue() if (entry.kind, entry.name) == (kind, name)), None)
     if taken is not None:
         owner = f"{taken.distribution} {taken.version}"
-        raise CallwrightError(f"there is a {kind} '{name}' already, of {owner}; choose another name")
+        raise CallwrightError(f"the {kind} '{name}' is there already, of {owner}; choose another name")
     if importlib.util.find_spec(module) is not None:
-        raise CallwrightError(f"there is a module {module} already, which '{given}' would hide; choose another name")
+        raise CallwrightError(f"the module {module} is there already, and '{given}' would hide it; choose another name")
     if re.search(rf"\b{class_name}\b", (TEMPLATES / f"{kind}.py.tmpl").read_text(encoding="utf-8")):
         text = f"its class would be called {class_name}, a name that the module needs for something else"
         raise CallwrightError(f"'{given}' cannot be a {kind}'s name: {text}; add another word to it")
