@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,12 +127,13 @@ def test_hostile_texts_stay_texts(page_of: Any, open_page: Open, tmp_path: Path,
 
 def test_hidden_characters_are_written_out_and_spans_stay_in_place(page_of: Any, open_page: Open) -> None:
     """Spans count characters; a browser counts an emoji as two."""
-    text = "😀😀 a\u202eb wrong end"
+    text = "😀😀 a\u202eb\nnext wrong end"
     start = text.index("wrong")
     rows = [{"text": text, "score": 0.0, "reasons": [("odd", "here", (start, start + 5))]}]
     page = open_page(page_of({"run": [rows]})).page
     assert page.locator(".part > .completion .wrong").all_inner_texts() in (["wrong"], ["wr", "ong"], ["w", "ron", "g"])
     assert "".join(page.locator(".part > .completion .wrong").all_inner_texts()) == "wrong"
+    assert "b\nnext" in page.locator(".part > .completion").inner_text()
     assert page.locator(".part > .completion .escape").all_inner_texts() == ["\\u202e"]
     assert page.locator(".part > .completion .label").inner_text() == "odd"
 
@@ -315,3 +318,12 @@ def test_a_run_without_completions(write_run: Write, open_page: Open, tmp_path: 
     page = open_page(tmp_path / "page.html").page
     assert "no completions" in page.locator("#completions").inner_text()
     assert page.locator(".chart", has_text="Reward").count() == 1
+
+
+def test_the_benchmark_measures_what_a_reader_does(browser: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/report.py", "--completions", "400", "--screenshots", str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "400 completions" in done.stdout
+    assert len(re.findall(r"\d+ ms +\d+ ms$", done.stdout, re.MULTILINE)) == 12
+    assert {path.name for path in tmp_path.glob("*.png")} == {"report-1400.png", "report-390.png"}

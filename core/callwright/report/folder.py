@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
+from callwright.display import shortened
 from callwright.types import JSON
 
 Progress = Callable[[int, int], None]
 METRICS = "metrics.jsonl"
 RECIPE = "recipe.resolved.yaml"
+SHOWN_ERROR = 200
 
 
 @dataclass(slots=True)
@@ -157,7 +159,8 @@ def _findings(folder: Path, notes: list[str], progress: Progress) -> list[dict[s
     try:
         found = findings(folder, progress)
     except Exception as error:  # rewards are plugins, and may not even be installed where a report is written
-        notes.append(f"evidence of reward hacking was not looked for: {type(error).__name__}: {error}")
+        why = shortened(f"{type(error).__name__}: {error}".partition("\n")[0], SHOWN_ERROR)
+        notes.append(f"evidence of reward hacking was not looked for: {why}")
         return []
     return [
         {"code": one.code, "title": one.title, "message": one.message, "rows": [list(place) for place in one.rows]}

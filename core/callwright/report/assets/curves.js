@@ -68,25 +68,30 @@ function places(run) {
 
 /** Greedy evaluations: before, at steps along the way, and at the end. */
 function accuracyChart(named) {
-  const lines = [];
-  for (const [figure, label] of [["held_out_accuracy", "held out"], ["validation_accuracy", "validation"]]) {
-    named.add(figure);
-    for (const run of store.runs) {
-      const xs = [], ys = [], error = [];
-      const at = places(run), { before, after } = run.overview.evaluation;
-      const rows = (before ?? after)?.rows;
-      const put = (x, value) => { xs.push(x); ys.push(value); error.push(figure === "held_out_accuracy" && rows ? standardError(value, rows) : 0); };
-      if (figure === "held_out_accuracy" && before) put(0, before.accuracy);
-      run.series[figure]?.forEach((value, index) => { if (value !== null) put(at[index], value); });
-      if (figure === "held_out_accuracy" && after && run.steps.length && xs[xs.length - 1] !== at[at.length - 1]) put(at[at.length - 1], after.accuracy);
-      if (!ys.length) continue;
-      const name = store.runs.length > 1 ? `${shown(run.name)}${figure === "validation_accuracy" ? ", validation" : ""}` : label;
-      const colour = store.runs.length > 1 ? run.colour : figure === "held_out_accuracy" ? "c0" : "c2";
-      lines.push({ label: name, colour, dashed: figure === "validation_accuracy", xs, ys, error, marks: true });
-    }
-  }
-  const note = lines.some((own) => own.error.some(Boolean)) ? "bars: standard error" : "";
-  return lines.length ? [new LineChart("Accuracy, greedy", lines, { written: percent, note })] : [];
+  const kinds = [["held_out_accuracy", "held out"], ["validation_accuracy", "validation"]];
+  kinds.forEach(([figure]) => named.add(figure));
+  const lines = kinds.map(([figure, label], index) => store.runs.map((run) => accuracyLine(run, figure, label, index)).filter(Boolean));
+  const charts = store.runs.length > 1 ? lines.map((own, index) => [`Accuracy, ${kinds[index][1]}`, own]) : [["Accuracy, greedy", lines.flat()]];
+  return charts.filter(([, own]) => own.length).map(([title, own]) =>
+    new LineChart(title, own, { written: percent, note: own.some((one) => one.error.some(Boolean)) ? "bars: standard error" : "" }));
+}
+
+function accuracyLine(run, figure, label, index) {
+  const xs = [], ys = [], error = [], at = places(run);
+  const { before, after } = figure === "held_out_accuracy" ? run.overview.evaluation : {};
+  const rows = (before ?? after)?.rows;
+  const put = (x, value) => {
+    xs.push(x);
+    ys.push(value);
+    error.push(rows ? standardError(value, rows) : 0);
+  };
+  if (before) put(0, before.accuracy);
+  run.series[figure]?.forEach((value, step) => value !== null && put(at[step], value));
+  const last = at[at.length - 1];
+  if (after && last !== undefined && xs[xs.length - 1] !== last) put(last, after.accuracy);
+  if (!ys.length) return null;
+  const several = store.runs.length > 1;
+  return { label: several ? shown(run.name) : label, colour: several ? run.colour : `c${2 * index}`, dashed: !several && index > 0, xs, ys, error, marks: true };
 }
 
 function standardError(share, rows) {

@@ -117,7 +117,7 @@ function historyPart(row, go) {
         store.runs.length > 1 && el(`i.swatch.${run.colour}`, { title: shown(run.name) }),
         el("span.visit", {}, `step ${rows[0].step}`),
         el("span.dots", { role: "img", "aria-label": `mean score ${number(mean(rows.map((one) => one.total)))}` }, [...rows].sort((one, other) => (other.total ?? -1) - (one.total ?? -1)).slice(0, 16).map((one) => el(`i.${one.grade}`))),
-        el("span.visit-mean", {}, number(mean(rows.map((one) => one.total)), 2)),
+        el("span.visit-mean", {}, score(mean(rows.map((one) => one.total)))),
         el("span.times", {}, `${common.length}×`),
         el("code.line", {}, line(common[0].text))));
     })));

@@ -13,9 +13,9 @@ const COMPLETION_COLUMNS = [
 const PROMPT_COLUMNS = [
   { name: "task", title: "prompt", draw: (one) => shown(one.name), sort: (one) => one.name },
   { name: "visits", title: "steps", down: true, about: "in which it was answered", draw: (one) => String(one.visits.length), sort: (one) => one.visits.length },
-  { name: "from", title: "first", draw: (one) => number(one.from, 2), sort: (one) => one.from },
-  { name: "to", title: "last", draw: (one) => number(one.to, 2), sort: (one) => one.to },
-  { name: "change", title: "change", down: true, draw: (one) => el(`span.${one.change > 0 ? "better" : one.change < 0 ? "worse" : "same"}`, {}, one.change === null ? "–" : signed(one.change, (value) => number(value, 2))), sort: (one) => one.change },
+  { name: "from", title: "first", draw: (one) => score(one.from), sort: (one) => one.from },
+  { name: "to", title: "last", draw: (one) => score(one.to), sort: (one) => one.to },
+  { name: "change", title: "change", down: true, draw: (one) => el(`span.${one.change > 0 ? "better" : one.change < 0 ? "worse" : "same"}`, {}, one.change === null ? "–" : signed(one.change, score)), sort: (one) => one.change },
   { name: "text", title: "question", draw: (one) => line(one.question), sort: (one) => one.question },
 ];
 const NO_FILTER = { words: "", reason: "", score: "", from: null, until: null };

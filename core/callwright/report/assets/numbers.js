@@ -18,6 +18,11 @@ function percent(value, digits = Math.abs(value) < 0.0995 && value ? 1 : 0) {
   return value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)}%`;
 }
 
+/** Two decimals, so that figures of one kind are of one width. */
+function score(value) {
+  return value === null || value === undefined ? "–" : Math.abs(value) < 10 ? value.toFixed(2).replace("-", "−") : number(value);
+}
+
 function signed(value, written = number) {
   return value > 0 ? `+${written(value)}` : written(value).replace("-", "−");
 }

@@ -7,7 +7,7 @@ function headerParts() {
   const model = said("model.name")?.split("/").pop();
   const named = (prefix) => Object.keys(settings).filter((place) => place.startsWith(prefix) && /\.\d+(\.use)?$/.test(place) && place.split(".").length <= prefix.split(".").length + 1).map(said);
   const rewards = named("rewards.use."), explorers = named("explore.");
-  const facts = store.runs.length > 1 ? [`${store.runs.length} runs`, model] : [model, said("dialect.use"), rewards.join(" + "), explorers.length ? explorers.join(" + ") : null, said("seed") !== null && `seed ${said("seed")}`];
+  const facts = store.runs.length > 1 ? [model] : [model, said("dialect.use"), rewards.join(" + "), explorers.length ? explorers.join(" + ") : null, said("seed") !== null && `seed ${said("seed")}`];
   return facts.filter(Boolean).map((fact) => el("span", {}, line(fact, 90)));
 }
 
@@ -26,7 +26,7 @@ function tiles(run) {
   }
   if (steps.length) {
     const [first, last] = ends("reward");
-    found.push(tile("Reward", [number(first, 2), "→", number(last, 2)], span > 1 ? `means of the first and last ${span} steps` : "first and last step"));
+    found.push(tile("Reward", [score(first), "→", score(last)], span > 1 ? `means of the first and last ${span} steps` : "first and last step"));
     const time = (series.seconds ?? []).reduce((sum, value) => sum + (value ?? 0), 0);
     const tokens = (series.tokens ?? []).reduce((sum, value) => sum + (value ?? 0), 0);
     found.push(tile("Steps", [count(steps[steps.length - 1]), run.planned && steps[steps.length - 1] < run.planned && el("small", {}, `of ${count(run.planned)}`)],
@@ -53,7 +53,7 @@ function runsTable() {
       const { before, after } = run.overview.evaluation, values = run.series.reward ?? [];
       const time = (run.series.seconds ?? []).reduce((sum, value) => sum + (value ?? 0), 0);
       return el("tr", {}, el("th", { scope: "row" }, el(`i.swatch.${run.colour}`), shown(run.name)),
-        [`${run.steps[run.steps.length - 1] ?? 0}${run.planned ? ` of ${run.planned}` : ""}`, percent(before?.accuracy, 1), percent(after?.accuracy, 1), number(mean(values.slice(0, 5)), 2), number(mean(values.slice(-5)), 2), time ? clock(time) : "–"].map((text) => el("td", {}, text)));
+        [`${run.steps[run.steps.length - 1] ?? 0}${run.planned ? ` of ${run.planned}` : ""}`, percent(before?.accuracy, 1), percent(after?.accuracy, 1), score(mean(values.slice(0, 5))), score(mean(values.slice(-5))), time ? clock(time) : "–"].map((text) => el("td", {}, text)));
     }))));
 }
 

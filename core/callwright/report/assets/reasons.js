@@ -63,7 +63,7 @@ function reasonsOfRun(run, reward, filter) {
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "reason"), el("th", { scope: "col" }, span > 1 ? `first ${span} steps` : "first step"), el("th", { scope: "col" }, span > 1 ? `last ${span} steps` : "last step"))),
     el("tbody", {}, kept.map((one) => el("tr", {},
       el("th", { scope: "row" }, one.code === null ? el("span.key", {}, el("i.swatch.r10"), one.label)
-        : el("button.key", { type: "button", title: "show these completions", onclick: () => filter(run, reward, one.code) }, el(`i.swatch.${reasonColour(one.code)}`), shown(one.code))),
+        : el("button.key", { type: "button", title: "show these completions", onclick: () => filter(run, reward, one.code) }, el(`i.swatch.${reasonColour(one.code)}`), line(one.code, 44))),
       el("td", {}, percent(mean(one.share.slice(0, span)))), el("td", {}, percent(mean(one.share.slice(-span))))))));
   return el("div.reasons", {}, el("figure.chart.stacked", {},
     store.runs.length > 1 && el("figcaption", {}, el("i.swatch." + run.colour), el("span.chart-title", {}, shown(run.name))),

@@ -1,6 +1,6 @@
 // A completion as a person reads it: every character to be seen, with what rewards point at and what tokens weigh.
 
-const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]|[^\S \n]/gu;
+const HIDDEN = /(?!\n)[\p{C}\p{Zl}\p{Zp}]|[^\S \n]/gu;
 const LONGEST = 20000;
 const KINDS = ["", "thinking", "call", "tag", "function name", "argument name", "argument value", "observation", "other"];
 const HOTTEST = 250; // hundredths of a nat, where the tint is deepest
