@@ -456,11 +456,18 @@ def _scalar(text: str) -> JSON:
     return text
 
 
+_LINE_ENDS = frozenset("\x85\u2028\u2029")
+"""Beside the usual ones. PyYAML folds a text there, and reads something else back."""
+
+
 class _Dumper(yaml.SafeDumper):
-    """Puts in quotes what `_scalar` would not read as text."""
+    """Puts in quotes what `_scalar` would not read as text, and escapes what YAML takes for the end of a line."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", text, None if isinstance(_scalar(text), str) else "'")
+        style = None if isinstance(_scalar(text), str) else "'"
+        if not _LINE_ENDS.isdisjoint(text):
+            style = '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from callwright.recipe import Recipe, RecipeError, build, check, load_recipe
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 PLUGINS = '''
@@ -194,6 +194,8 @@ json_values = st.recursive(
     learning_rate=st.floats(1e-12, 1.0),
     run=st.none() | st.just("elsewhere/run"),
 )
+@example({"a": "\x85"}, 1.0, None)
+@example({"a": "b\u2028c\u2029 \x85\n"}, 1.0, None)
 def test_the_resolved_yaml_loads_back_to_an_equal_recipe(folder, options, learning_rate, run):
     overrides = [f"train.learning_rate={learning_rate}", f"engine={json.dumps({'use': 'x', **options})}"]
     overrides += [f"run={run}"] if run else []
