@@ -131,7 +131,6 @@ def test_hidden_characters_are_written_out_and_spans_stay_in_place(page_of: Any,
     start = text.index("wrong")
     rows = [{"text": text, "score": 0.0, "reasons": [("odd", "here", (start, start + 5))]}]
     page = open_page(page_of({"run": [rows]})).page
-    assert page.locator(".part > .completion .wrong").all_inner_texts() in (["wrong"], ["wr", "ong"], ["w", "ron", "g"])
     assert "".join(page.locator(".part > .completion .wrong").all_inner_texts()) == "wrong"
     assert "b\nnext" in page.locator(".part > .completion").inner_text()
     assert page.locator(".part > .completion .escape").all_inner_texts() == ["\\u202e"]
@@ -208,7 +207,7 @@ def test_how_the_answers_to_a_prompt_changed(page_of: Any, open_page: Open) -> N
     prompt.click()
     visits = page.locator(".history button")
     assert visits.count() == 6
-    assert visits.locator(".visit-mean").all_inner_texts() == ["0.25", "0.5", "0.75", "1", "1", "1"]
+    assert visits.locator(".visit-mean").all_inner_texts() == ["0.25", "0.50", "0.75", "1.00", "1.00", "1.00"]
     visits.nth(1).click()
     assert "step 2" in page.locator(".detail-head p").inner_text()
 

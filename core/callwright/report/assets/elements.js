@@ -26,22 +26,32 @@ function furnished(element, classes, attributes, children) {
 
 /** Replace all that is in an element. */
 function fill(element, ...children) {
-  element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(
+    ...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
 /** A part of the page under a heading. */
 function section(id, title, explanation, ...children) {
-  return el("section", { id, "aria-labelledby": `${id}-title` },
+  return el(
+    "section",
+    { id, "aria-labelledby": `${id}-title` },
     el("header.section-head", {}, el("h2", { id: `${id}-title` }, title), explanation && el("p", {}, explanation)),
-    children);
+    children,
+  );
 }
 
 /** A group of buttons of which one is pressed. choices: `[value, label, swatch class]`. */
 function choice(label, choices, value, changed) {
   const buttons = choices.map(([own, text, swatch]) =>
-    el("button", { type: "button", "aria-pressed": own === value, onclick: () => press(own) },
-      swatch && el(`i.swatch.${swatch}`), text));
+    el(
+      "button",
+      { type: "button", "aria-pressed": own === value, onclick: () => press(own) },
+      swatch && el(`i.swatch.${swatch}`),
+      text,
+    ),
+  );
   function press(own) {
     buttons.forEach((button, index) => button.setAttribute("aria-pressed", choices[index][0] === own));
     changed(own);

@@ -24,7 +24,10 @@ class Follower {
   /** Whether there was something new. */
   async ask(run) {
     const seen = this.seen[run.index];
-    const answer = await fetch(`news?run=${run.index}&after=${seen.after}&digest=${seen.digest}&state=${seen.state ?? ""}`, { cache: "no-store" });
+    const answer = await fetch(
+      `news?run=${run.index}&after=${seen.after}&digest=${seen.digest}&state=${seen.state ?? ""}`,
+      { cache: "no-store" },
+    );
     if (!answer.ok) throw new Error(String(answer.status));
     const news = await answer.json();
     if (news.nothing) return false;
@@ -45,4 +48,13 @@ class Follower {
   }
 }
 
-const NOTHING_YET = { name: "", planned: null, metrics: { steps: [], series: {} }, evaluation: { before: null, after: null }, recipe: { text: "", settings: {} }, versions: {}, findings: [], notes: [] };
+const NOTHING_YET = {
+  name: "",
+  planned: null,
+  metrics: { steps: [], series: {} },
+  evaluation: { before: null, after: null },
+  recipe: { text: "", settings: {} },
+  versions: {},
+  findings: [],
+  notes: [],
+};

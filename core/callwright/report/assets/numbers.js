@@ -20,7 +20,11 @@ function percent(value, digits = Math.abs(value) < 0.0995 && value ? 1 : 0) {
 
 /** Two decimals, so that figures of one kind are of one width. */
 function score(value) {
-  return value === null || value === undefined ? "–" : Math.abs(value) < 10 ? value.toFixed(2).replace("-", "−") : number(value);
+  return value === null || value === undefined
+    ? "–"
+    : Math.abs(value) < 10
+      ? value.toFixed(2).replace("-", "−")
+      : number(value);
 }
 
 function signed(value, written = number) {
@@ -35,7 +39,9 @@ function seconds(value) {
 }
 
 function clock(value) {
-  const whole = Math.round(value), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+  const whole = Math.round(value),
+    hours = Math.floor(whole / 3600),
+    minutes = Math.floor(whole / 60) % 60;
   const two = (part) => String(part).padStart(2, "0");
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
@@ -64,5 +70,6 @@ function smoothed(values, width) {
   if (width <= 1) return values;
   const half = Math.floor(width / 2);
   return values.map((value, index) =>
-    value === null || value === undefined ? null : mean(values.slice(Math.max(0, index - half), index + half + 1)));
+    value === null || value === undefined ? null : mean(values.slice(Math.max(0, index - half), index + half + 1)),
+  );
 }

@@ -25,7 +25,8 @@ class Run {
 
   /** More steps behind those that are there. */
   append(metrics) {
-    const before = this.steps.length, after = before + metrics.steps.length;
+    const before = this.steps.length,
+      after = before + metrics.steps.length;
     this.steps.push(...metrics.steps);
     for (const [name, values] of Object.entries(metrics.series)) {
       this.series[name] ??= new Array(before).fill(null);

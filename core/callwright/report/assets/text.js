@@ -2,16 +2,31 @@
 
 const HIDDEN = /(?!\n)[\p{C}\p{Zl}\p{Zp}]|[^\S \n]/gu;
 const LONGEST = 20000;
-const KINDS = ["", "thinking", "call", "tag", "function name", "argument name", "argument value", "observation", "other"];
+const KINDS = [
+  "",
+  "thinking",
+  "call",
+  "tag",
+  "function name",
+  "argument name",
+  "argument value",
+  "observation",
+  "other",
+];
 const HOTTEST = 250; // hundredths of a nat, where the tint is deepest
 const LARGEST = 300; // hundredths, of an advantage
 
 /** A character that cannot be printed, written out as in `\x1b`. */
 function escaped(character) {
-  const code = character.codePointAt(0), hex = code.toString(16);
+  const code = character.codePointAt(0),
+    hex = code.toString(16);
   if (character === "\t") return "\\t";
   if (character === "\r") return "\\r";
-  return code < 256 ? `\\x${hex.padStart(2, "0")}` : code < 65536 ? `\\u${hex.padStart(4, "0")}` : `\\U${hex.padStart(8, "0")}`;
+  return code < 256
+    ? `\\x${hex.padStart(2, "0")}`
+    : code < 65536
+      ? `\\u${hex.padStart(4, "0")}`
+      : `\\U${hex.padStart(8, "0")}`;
 }
 
 function shown(text) {
@@ -44,8 +59,17 @@ function prose(text) {
 }
 
 function more(length, reveal) {
-  return el("button.more", { type: "button", onclick: (event) => { event.stopPropagation(); reveal(); } },
-    `show all ${count(length)} characters`);
+  return el(
+    "button.more",
+    {
+      type: "button",
+      onclick: (event) => {
+        event.stopPropagation();
+        reveal();
+      },
+    },
+    `show all ${count(length)} characters`,
+  );
 }
 
 /** A completion with its reasons underlined and named. tint: `entropy`, `advantage`, `part`, or nothing. */
@@ -87,9 +111,13 @@ function pieces(row, points, tint) {
     const about = [
       ...inside.map((reason) => shown(`${reason.code}${reason.message ? `: ${reason.message}` : ""}`)),
       token < tokens.length ? tokenText(row, token) : "",
-    ].filter(Boolean).join("\n");
+    ]
+      .filter(Boolean)
+      .join("\n");
     found.push(classes.length ? el(["span", ...classes].join("."), { title: about || null }, text) : text);
-    for (const code of new Set(spans.filter((reason) => reason.end === end && reason.kind === "wrong").map((r) => r.code))) {
+    for (const code of new Set(
+      spans.filter((reason) => reason.end === end && reason.kind === "wrong").map((r) => r.code),
+    )) {
       found.push(el("span.label", {}, shown(code)));
     }
   }
@@ -113,10 +141,14 @@ function tintClass(row, token, tint) {
 }
 
 function advantageOf(row, token) {
-  return Array.isArray(row.advantages) ? row.advantages[token] ?? 0 : row.advantages ?? 0;
+  return Array.isArray(row.advantages) ? (row.advantages[token] ?? 0) : (row.advantages ?? 0);
 }
 
 function tokenText(row, token) {
   const kind = KINDS[Number(row.segments?.[token])] ?? "";
-  return `entropy ${(row.entropy[token] / 100).toFixed(2)} nats, advantage ${signed(advantageOf(row, token) / 100)}${kind ? `, ${kind}` : ""}`;
+  const said = [
+    `entropy ${(row.entropy[token] / 100).toFixed(2)} nats`,
+    `advantage ${signed(advantageOf(row, token) / 100)}`,
+  ];
+  return [...said, kind].filter(Boolean).join(", ");
 }
