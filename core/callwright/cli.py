@@ -149,6 +149,10 @@ def train(
         finally:
             display.finished()
         print_run(console, result)
+        if speaks and result.stopped != "interrupted":
+            from callwright.findings.view import print_after_training
+
+            print_after_training(console, settings.run)
     if result.stopped == "interrupted":
         raise typer.Exit(130)
 
@@ -325,6 +329,30 @@ def watch(
     from callwright.watch.command import watch_runs
 
     watch_runs(Console(), runs, port, tui)
+
+
+# ------------------------------------------------------------------------------------------------- findings
+
+
+@app.command("findings")
+def look_for_reward_hacking(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects instead of tables.")] = False,
+) -> None:
+    """Look for evidence of reward hacking in runs, with the completions that show it. No model is loaded.
+
+    Also: the time that plugins took, slow rewards, and single completions to look at. docs/findings.md says what is
+    looked at and why; a person decides what it means.
+    """
+    from callwright.findings.view import looks_at, print_look
+
+    console = Console()
+    looks = looks_at(runs, Console(stderr=True) if as_json else console)
+    if as_json:
+        typer.echo(json.dumps([look.to_json() for look in looks], indent=2))
+        return
+    for look in looks:
+        print_look(console, look, several=len(looks) > 1)
 
 
 # ----------------------------------------------------------------------------------------------------- eval

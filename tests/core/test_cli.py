@@ -117,6 +117,7 @@ COMMANDS = {
     "schema",
     "report",
     "watch",
+    "findings",
 }
 
 

@@ -11,7 +11,7 @@ from callwright.findings.judge import Judge
 from callwright.findings.record import Completion, Record
 from callwright.findings.statistics import FEWEST_STEPS, Trend, ends, paid, trend
 
-LEAST_PAY = 0.02
+LEAST_PAY = 0.01
 """Of the reward's range: by so much the mean rewards of more and of less must differ."""
 
 
@@ -30,7 +30,7 @@ class Amount:
 
 
 AMOUNTS = (
-    Amount("length_drift", "length in tokens", lambda row: float(row.tokens), True, lambda at: max(3.0, at / 4), ".1f"),
+    Amount("length_drift", "length in characters", lambda row: float(len(row.text)), True, lambda at: at / 4, ".0f"),
     Amount(
         "junk_drift",
         "share of text outside thinking, tags and calls",
@@ -66,7 +66,7 @@ def _of(
     rows = [
         (_made_alike(row, judge), sign * amount.of(row), totals[row.place] / scale)
         for row in record.completions
-        if not row.truncated and totals[row.place] == totals[row.place]
+        if totals[row.place] == totals[row.place]
     ]
     pay = paid(rows)
     if pay.p >= ALPHA / len(AMOUNTS) or pay.difference < LEAST_PAY:
@@ -90,7 +90,8 @@ def _direction(found: Trend, level: float, both_ways: bool) -> int:
 
 
 def _made_alike(row: Completion, judge: Judge) -> Hashable:
-    """Completions of a group that say the same calls: whatever else they say should not matter."""
+    """Completions of a group that make the same calls, and were all cut off or all not: whatever else they say should
+    not matter."""
     parse = judge.parse(row.text)
     calls = json.dumps([call.to_json() for call in parse.calls], sort_keys=True, default=repr)
-    return row.group, parse.status, calls
+    return row.group, row.truncated, parse.status, calls

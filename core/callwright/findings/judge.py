@@ -121,20 +121,23 @@ class Judge:
 
     # ------------------------------------------------------------------------------------------ the rewards again
 
-    @cached_property
-    def askable(self) -> None:
-        """Raises `Silent` where the rewards should not be asked again."""
+    def require_askable(self, name: str | None = None, by_time: bool = True) -> None:
+        """Raises `Silent` where the rewards that count, or the one of this name, should not be asked again.
+
+        by_time: nor those that took long while the run was made.
+        """
         rows = sum(line.get("rows", 0.0) for line in self.record.metrics)
         for reward in self.components.rewards:
             spent = sum(line.get(f"seconds/plugin/{reward.name}", 0.0) for line in self.record.metrics)
-            if reward.part.watched:
+            if reward.part.watched if name is None else reward.name != name:
                 continue
-            if reward.policy.isolate or is_asynchronous(reward.plugin) or spent > SLOW_ROW * max(rows, 1.0):
+            slow = by_time and spent > SLOW_ROW * max(rows, 1.0)
+            if reward.policy.isolate or is_asynchronous(reward.plugin) or slow:
                 raise Silent(f"the reward '{reward.name}' is slow or runs elsewhere, and is not asked again")
 
     def score_again(self, pairs: Sequence[tuple[Task, str]]) -> list[float]:
         """The combined reward of completions without tokens; NaN where a reward fails or none judges."""
-        self.askable  # noqa: B018 # raises
+        self.require_askable()
         rewards = [reward for reward in self.components.rewards if not reward.part.watched]
         components = replace(self.components, rewards=rewards)
         tasks = [(self.with_meta(task), text) for task, text in pairs]

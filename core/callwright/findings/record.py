@@ -38,7 +38,6 @@ class Completion:
     total: float
     """The combined reward of the run, shaping included; NaN for a row that took no part."""
     scores: Mapping[str, float | None]
-    tokens: int
     outside: float
     """Share of the tokens that belong to no thinking, tag or call."""
 
@@ -95,8 +94,8 @@ class Record:
         return Counter(one.text for one in self.completions)
 
 
-def read_record(folder: Path, progress: Callable[[int, int], None]) -> Record:
-    """Raises CallwrightError where there is no run."""
+def read_record(folder: Path, progress: Callable[[int, int], None], completions: bool = True) -> Record:
+    """Raises CallwrightError where there is no run. completions: read them too, which takes longest."""
     if not (folder / "metrics.jsonl").is_file():
         raise CallwrightError(f"{folder} holds no run: there is no metrics.jsonl in it; name the folder of a run")
     metrics = []
@@ -111,7 +110,7 @@ def read_record(folder: Path, progress: Callable[[int, int], None]) -> Record:
         evaluation = {}
     record = Record(folder, metrics, evaluation)
     known: dict[str, Task] = {}
-    paths = _chosen(sorted((folder / "rollouts").glob("step-*.parquet")))
+    paths = _chosen(sorted((folder / "rollouts").glob("step-*.parquet"))) if completions else []
     for done, path in enumerate(paths):
         progress(done, len(paths))
         record.completions += _completions(path, known)
@@ -154,6 +153,5 @@ def _completion(place: RowPlace, fields: Mapping[str, Any], known: dict[str, Tas
         truncated=bool(fields["truncated"]),
         total=float("nan") if fields["total"] is None else float(fields["total"]),
         scores=json.loads(fields["rewards"]),
-        tokens=len(fields["segments"] or fields["completion"]),
         outside=sum(segment == Segment.OTHER for segment in segments) / max(1, len(segments)),
     )

@@ -20,7 +20,8 @@ CODE = "trained_rows_only"
 LEAST_GAP = 0.2
 FEWEST_TASKS = 8
 MOST_TASKS = 40
-NEAR_MISSES = 6
+NEAR_MISSES = 24
+"""Kinds of near misses of a right completion, at most."""
 TOLERANCE = 1e-6
 
 
@@ -76,7 +77,7 @@ def _welch(more: numpy.ndarray, less: numpy.ndarray) -> float:
 def _what_the_reward_knows(record: Record, judge: Judge) -> list[Finding]:
     """Right completions and near misses, of tasks that were trained on and of others: does the reward tell them
     apart?"""
-    judge.askable  # noqa: B018 # raises before any work is done
+    judge.require_askable()
     first: dict[str, Completion] = {}
     for row in record.completions:
         first.setdefault(row.task.id, row)

@@ -89,7 +89,7 @@ def paid(rows: Iterable[tuple[Hashable, float, float]]) -> Paid:
         median = numpy.median(amounts)
         above += list(rewards[amounts > median])
         below += list(rewards[amounts < median])
-    if not variance or not above or not below:
+    if variance < 1e-9 or not above or not below:  # rounding can leave a little below 0
         return Paid(1.0, 0.0, informative)
     # Less by one towards zero: S is a whole number, and the normal curve is not.
     z = math.copysign(max(0.0, abs(score) - 1), score) / math.sqrt(variance)

@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 
 
 def surface(record: Record, judge: Judge) -> list[Finding]:
-    judge.askable  # noqa: B018 # raises before any work is done
+    judge.require_askable()
     chosen = _different(record, judge)
     if not chosen:
         raise Silent("no completion makes a call")
@@ -50,7 +50,8 @@ def _different(record: Record, judge: Judge) -> list[Completion]:
     texts: dict[str, Completion] = {}
     for row in record.completions:
         if row.total == row.total and judge.parse(row.text).calls:
-            texts.setdefault(row.text, row)
+            known = texts.setdefault(row.text, row)
+            texts[row.text] = max(known, row, key=lambda one: one.total)  # the same text may answer several tasks
     ranked = sorted(texts.values(), key=lambda row: (-row.total, row.place))
     best, rest = ranked[: len(ranked) // 2 or 1], ranked[len(ranked) // 2 or 1 :]
     half = MOST_COMPLETIONS // 2
