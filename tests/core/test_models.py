@@ -207,6 +207,7 @@ def test_gguf_is_converted_once_and_exactly(tiny_gguf, tmp_path, tiny_model, cap
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_two_processes_may_convert_at_once(tiny_gguf, tmp_path):
     code = f"from callwright.models import load_model; load_model({str(tiny_gguf)!r}, device='cpu')"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]

@@ -320,8 +320,12 @@ def test_a_layer_keeps_exactly_what_the_formula_says(shape, numbers, rank):
     assert (found - casts) / 200 == pytest.approx(per_token, rel=1e-3)
 
 
+# A CPU emulates bfloat16, which takes its time.
+BFLOAT16_SLOWLY = [pytest.param(name, marks=pytest.mark.slow if name == "bfloat16" else ()) for name in NUMBERS]
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("numbers", BFLOAT16_SLOWLY)
 @pytest.mark.parametrize(
     "shape", [small("llama", layers=6), small("qwen3", layers=6, vocabulary=2048)], ids=lambda s: s.name
 )
@@ -349,7 +353,7 @@ def test_an_update_needs_at_most_what_is_said_and_not_much_less(shape, numbers, 
     assert 0.85 * said <= live.peak <= said
 
 
-@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("numbers", BFLOAT16_SLOWLY)
 @pytest.mark.parametrize("prompt", [40, 300])
 def test_drawing_needs_at_most_what_is_said_and_not_much_less(numbers, prompt):
     dtype, autocast = NUMBERS[numbers]

@@ -246,7 +246,7 @@ def test_two_processes_make_the_run_of_one(whole_step: Path, tmp_path: Path) -> 
     said = finished(launch(whole_step, tmp_path / "two"))
     one = train(whole_step, f"run={tmp_path / 'one'}")
     assert_same(tmp_path / "two", one)
-    assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in one.iterdir()}
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {"report.html", *(p.name for p in one.iterdir())}
     rollouts = [sorted((run / "rollouts").iterdir()) for run in (tmp_path / "two", one)]
     for theirs, ours in zip(*rollouts, strict=True):
         exact = ["step", "task", "group", "completion", "token_ids", "segments", "reasons"]
