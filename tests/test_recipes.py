@@ -26,7 +26,7 @@ def test_a_recipe_that_ships_has_no_mistake(path: Path, monkeypatch: pytest.Monk
     assert [str(mistake) for mistake in check(path)] == []
 
 
-@pytest.mark.parametrize("name", ["funrl", "egpo"])
+@pytest.mark.parametrize("name", ["funrl", pytest.param("egpo", marks=pytest.mark.slow)])
 def test_the_papers_recipe_trains_on_the_small_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

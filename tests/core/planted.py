@@ -142,7 +142,7 @@ def saved_run(name: str, folder: Path) -> Path:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    source = HOLES.parent / "runs" / name
+    source = HOLES.parent / "saved" / name
     (folder / "rollouts").mkdir(parents=True)
     for file in ("recipe.resolved.yaml", "metrics.jsonl", "eval.json"):
         (folder / file).write_bytes((source / file).read_bytes())

@@ -321,7 +321,7 @@ def test_a_layer_keeps_exactly_what_the_formula_says(shape, numbers, rank):
 
 
 # A CPU emulates bfloat16, which takes its time.
-BFLOAT16_SLOWLY = [pytest.param(name, marks=pytest.mark.slow if name == "bfloat16" else ()) for name in NUMBERS]
+BFLOAT16_SLOWLY = [pytest.param(name, marks=() if name == "float32" else pytest.mark.slow) for name in NUMBERS]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
