@@ -87,6 +87,32 @@ def tiny_model_folder(
 
 
 @pytest.fixture(scope="session")
+def clean_environment() -> Callable[[Path], Path]:
+    """`clean_environment(folder)`: the `python` of a new environment in which nothing of this repository is found, and
+    all that this one has besides."""
+    import re
+    import subprocess
+    import sysconfig
+    import venv
+
+    def make(folder: Path) -> Path:
+        venv.create(folder, with_pip=False)
+        # A link for each package, since this environment's own callwright must not be found.
+        needed = folder / "needed"
+        needed.mkdir()
+        for path in Path(sysconfig.get_path("purelib")).iterdir():
+            if not re.match(r"_?_?callwright|__pycache__", path.name) and path.suffix != ".pth":
+                (needed / path.name).symlink_to(path)
+        python = folder / "bin" / "python"
+        command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        place = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        (Path(place) / "needed.pth").write_text(f"{needed}\n")
+        return python
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def write_run() -> Callable[..., Path]:
     """`write_run(folder, steps, planned=None, recipe=None, evaluation=None)`: a run folder as the engines write it.
 

@@ -7,10 +7,8 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 
@@ -37,28 +35,13 @@ def dist(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def installed(dist, tmp_path_factory):
+def installed(dist, tmp_path_factory, clean_environment):
     """`bin` of an environment whose callwright comes from the wheel; what it needs is this environment's."""
-    environment = tmp_path_factory.mktemp("clean")
-    venv.create(environment, with_pip=False)
-    # A link for each package, since this environment's own callwright must not be found.
-    needed = environment / "needed"
-    needed.mkdir()
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if not re.match(r"_?_?callwright|__pycache__", path.name) and path.suffix != ".pth":
-            (needed / path.name).symlink_to(path)
-    python = environment / "bin" / "python"
-    place = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    (Path(place) / "needed.pth").write_text(f"{needed}\n")
+    python = clean_environment(tmp_path_factory.mktemp("clean"))
     (wheel,) = dist.glob("*.whl")
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
     subprocess.run(install, check=True, capture_output=True)
-    return environment / "bin"
+    return python.parent
 
 
 def run(command, **options):

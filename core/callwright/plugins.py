@@ -22,14 +22,11 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 
 from callwright.types import CallwrightError
-
-if TYPE_CHECKING:
-    pass
 
 KINDS = ("reward", "explorer", "stage", "source", "dialect", "engine", "rollout", "suite", "tracker")
 """Kinds of plugin; the entry-point group of a kind is `callwright.` and its plural."""

@@ -93,7 +93,6 @@ def _object_mismatch(schema: Any, value: dict[str, JSON]) -> Mismatch | None:
 
 def has_type(value: Any, kinds: Any) -> bool:
     """kinds: a type, or a list of them, that JSON Schema knows."""
-    """kinds: a type, or a list of them, that JSON Schema knows."""
     if not isinstance(kinds, str):
         return any(has_type(value, kind) for kind in kinds)
     kind = type(value)

@@ -8,12 +8,9 @@ import inspect
 import json
 import keyword
 import os
-import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,19 +114,10 @@ def test_its_own_tests_pass(found: Path, kind: str, written: dict[str, Path], tm
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_three_commands_are_true_in_an_environment_of_its_own(
-    kind: str, tmp_path: Path, tiny_model_folder: Callable[..., Path]
+    kind: str, tmp_path: Path, tiny_model_folder: Callable[..., Path], clean_environment: Callable[[Path], Path]
 ) -> None:
     """With callwright and the plugin from their wheels, and nothing else of this repository."""
-    environment = tmp_path / "environment"
-    venv.create(environment, with_pip=False)
-    needed = environment / "needed"
-    needed.mkdir()
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if not re.match(r"_?_?callwright|__pycache__", path.name) and path.suffix != ".pth":
-            (needed / path.name).symlink_to(path)
-    python = environment / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    (environment / "lib" / version / "site-packages" / "needed.pth").write_text(f"{needed}\n")
+    python = clean_environment(tmp_path / "environment")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
 
     def run(*command: object, cwd: Path = tmp_path) -> str:
@@ -138,7 +126,7 @@ def test_the_three_commands_are_true_in_an_environment_of_its_own(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    callwright = environment / "bin" / "callwright"
+    callwright = python.parent / "callwright"
     run(*pip, "--no-build-isolation", ROOT)
     said = run(callwright, "new", kind, f"zz-{kind}")
     folder = tmp_path / f"callwright-zz-{kind}"
@@ -147,7 +135,7 @@ def test_the_three_commands_are_true_in_an_environment_of_its_own(
     run(*pip, "--no-build-isolation", "--editable", folder)
     assert test == "python -m pytest"
     assert "2 passed" in run(python, "-m", "pytest", cwd=folder)
-    run(environment / "bin" / check.split()[0], *check.split()[1:], cwd=folder)
+    run(python.parent / check.split()[0], *check.split()[1:], cwd=folder)
     assert f"zz_{kind}" in run(callwright, "plugins", "--kind", kind)
     lines = [line.replace("MODEL", str(tiny_model_folder())) for line in TINY]
     run(callwright, "train", "recipe.yaml", *lines, cwd=folder)

@@ -3,6 +3,7 @@
 function themeButton() {
   const names = { "": "auto", light: "light", dark: "dark" },
     order = ["", "light", "dark"];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   let theme = "";
   const button = el("button.quiet", {
     type: "button",
@@ -11,10 +12,10 @@ function themeButton() {
   });
   function set(value) {
     theme = value;
-    if (value) document.documentElement.setAttribute("data-theme", value);
-    else document.documentElement.removeAttribute("data-theme");
+    document.documentElement.setAttribute("data-theme", value || (dark.matches ? "dark" : "light"));
     button.textContent = `◐ ${names[value]}`;
   }
+  dark.addEventListener("change", () => set(theme));
   set("");
   return button;
 }
