@@ -101,6 +101,14 @@ def test_laws(stage):
     check_stage(stage, tasks=tasks() | ODD_TASKS, examples=8)
 
 
+@pytest.mark.parametrize("key", [{"": None}, [{}], "", [""], [None], 5])
+def test_a_key_of_another_shape_is_a_finding(key):
+    answer = Answer((ExpectedCall("f", {}),))
+    row = Task("t", (), (Tool("f", "", {}),), answer, {"functions": "", "possible_answer": key})
+    (result,) = AstValidate().apply([row])
+    assert isinstance(result, Dropped)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES, ids=repr)
 def test_laws_on_many_tasks(stage):

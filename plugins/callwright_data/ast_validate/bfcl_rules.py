@@ -33,7 +33,7 @@ def check_bfcl(task: Task, answer: Answer) -> list[Finding]:
         try:
             expected = checker.expected(number)
         except _UNCOMPARABLE:
-            message = f"{show(next(iter(call)))} is not offered, or not described as BFCL does"
+            message = f"{show(next(iter(call), call))} is not offered, or not described as BFCL does"
             found.append(Finding(FindingCode.UNKNOWN_FUNCTION, message))
             continue
         arguments: dict[str, JSON] = {}
