@@ -64,7 +64,7 @@ PAGES = {
     "reward": "[reward](rewards.md)",
     "explorer": "[explorer](strategies.md)",
     "engine": "engine: `local`, or [`trl`](trl.md)",
-    "rollout": "sampler: `local`, or [`vllm`](vllm.md)",
+    "rollout": "sampler: `local`, or [`vllm`, `vllm_server`](vllm.md)",
     "tracker": "[tracker](trackers.md)",
 }
 

@@ -75,6 +75,7 @@ class LocalAnswerer:
         at_once = self.recipe.evaluate.batch_size
         try:
             self.sampler.start(policy, tokenizer, self.recipe)
+            self.sampler.synchronise()
             for start in range(0, len(fitting), at_once):
                 batch = fitting[start : start + at_once]
                 request = GenerationRequest(

@@ -43,6 +43,9 @@ class LocalSampler:
     def weights_changed(self) -> None:
         """It is the same model."""
 
+    def synchronise(self) -> None:
+        """It is the same model."""
+
     def generate(self, request: GenerationRequest) -> Generation:
         from callwright.sampling import generate
 

@@ -238,6 +238,7 @@ class Learner:
         """What the sampler draws, with the policy's own log-probabilities and entropy where it does not know them."""
         if request.uniforms is None:
             self.draw_uniforms(request)
+        self.sampler.synchronise()
         generation = self.sampler.generate(request)
         if generation.policy_logps is None or generation.entropy is None:
             self.score(request, generation)

@@ -24,6 +24,7 @@ __all__ = [
     "context_length",
     "load_model",
     "load_tokenizer",
+    "model_folder",
     "resolve",
 ]
 
@@ -55,14 +56,20 @@ def _silent(message: str) -> None:
     pass
 
 
+def model_folder(name: str, *, notify: Notify = _silent) -> Path:
+    """The local folder with a model's config and tokenizer, downloaded or converted if need be; an adapter's are its
+    base's. Weights need not be there."""
+    folder = local_folder(name, notify, weights=False)
+    base = _base_of_adapter(folder)
+    return model_folder(base, notify=notify) if base else folder
+
+
 def load_tokenizer(name: str, *, notify: Notify = _silent) -> PreTrainedTokenizerBase:
     """The tokenizer alone, so that prompts can be measured before the model loads. It has a chat template and a pad
     token (the end-of-sequence token where the model names none)."""
     from transformers import AutoTokenizer
 
-    folder = local_folder(name, notify, weights=False)
-    if base := _base_of_adapter(folder):
-        return load_tokenizer(base, notify=notify)
+    folder = model_folder(name, notify=notify)
     with quiet(), _explained(name, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.chat_template is None:
@@ -79,10 +86,7 @@ def load_tokenizer(name: str, *, notify: Notify = _silent) -> PreTrainedTokenize
 
 def context_length(name: str, *, notify: Notify = _silent) -> int | None:
     """Tokens that fit into the model's context, from its config alone; None where the config does not say."""
-    folder = local_folder(name, notify, weights=False)
-    if base := _base_of_adapter(folder):
-        return context_length(base, notify=notify)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((model_folder(name, notify=notify) / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config", config)
     length = config.get("max_position_embeddings", config.get("n_positions"))
     return int(length) if length else None

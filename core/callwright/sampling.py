@@ -119,6 +119,11 @@ class Sampler(Protocol):
         """Called when the policy's weights are others than before: after every update, and after a resumption."""
         ...
 
+    def synchronise(self) -> None:
+        """Called before completions are drawn, in every process of a run, also in those that draw none: now the sampler
+        takes the weights, if they have changed."""
+        ...
+
     def generate(self, request: GenerationRequest) -> Generation:
         """Draw the completions. Where the plan is greedy, log-probabilities do not matter."""
         ...

@@ -48,6 +48,7 @@ class SharedLearner(Learner):
             request.finished = None  # rewards are asked in one process, about everything
         mine = share_of(len(request.prompts), self.processes.process_index, self.processes.num_processes)
         with self.whole_model():
+            self.sampler.synchronise()  # every process, also one that has nothing to draw
             own = super().draw(request.of_prompts(mine)) if mine else None
         return Generation.concatenate([part for part in gathered(own) if part is not None])
 

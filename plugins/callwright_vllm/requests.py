@@ -1,4 +1,4 @@
-"""A step's request as vLLM's requests, and what vLLM returns as completions. Nothing here needs vLLM."""
+"""A step's request as vLLM's requests, and vLLM's answers as completions. Nothing here needs vLLM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 
 import torch
 from callwright.sampling import Generation, GenerationRequest, SamplingPlan
+from callwright.types import CallwrightError
+from transformers import PreTrainedTokenizerBase
+
+from callwright_vllm import NO_PROCESS_LOGITS
 
 Decode = Callable[[Sequence[int]], str]
 """Tokens -> their text, special tokens too."""
@@ -36,7 +40,33 @@ class Ask:
     rows: list[int]
     forced: list[int]
     settings: dict[str, Any]
-    """Arguments of vLLM's SamplingParams."""
+    """Arguments of vLLM's SamplingParams, and fields of its server's requests."""
+
+
+Answer = Callable[[Sequence[Ask]], Sequence[Sequence[Completion]]]
+"""Requests -> what vLLM drew for each, without the forced beginning."""
+
+
+def draw(request: GenerationRequest, tokenizer: PreTrainedTokenizerBase, context: int, answer: Answer) -> Generation:
+    """What vLLM draws. `uniforms` give the seeds.
+
+    Raises CallwrightError for a prompt that does not fit into the `context`, and for `process_logits`.
+    """
+    if request.process_logits is not None:
+        raise CallwrightError(f"rollouts: vLLM cannot run `process_logits`: {NO_PROCESS_LOGITS}")
+    longest = max(len(prompt) for prompt in request.prompts)
+    if longest + request.max_new_tokens > context:
+        raise CallwrightError(
+            f"a prompt of {longest} tokens and {request.max_new_tokens} new ones do not fit into vLLM's {context};"
+            " raise max_model_len as far as the model's context goes, or lower train.max_new_tokens or"
+            " evaluate.max_new_tokens"
+        )
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids)))
+
+    asked = list(asks(request, decode))
+    return completions(request, asked, answer(asked) if asked else [], decode)
 
 
 def asks(request: GenerationRequest, decode: Decode) -> Iterator[Ask]:
@@ -95,30 +125,24 @@ def end_of(ids: Sequence[int], request: GenerationRequest, decode: Decode) -> in
     return None
 
 
-def completions(request: GenerationRequest, asked: Sequence[Ask], outputs: Sequence[Any], decode: Decode) -> Generation:
-    """outputs: vLLM's RequestOutput of each of `asked`."""
+def completions(
+    request: GenerationRequest, asked: Sequence[Ask], answers: Sequence[Sequence[Completion]], decode: Decode
+) -> Generation:
+    """answers: what vLLM drew for each of `asked`."""
     rows = []
     for row in range(len(request.group)):
         forced = _forced(request, row)
         rows.append(Completion(forced, [0.0] * len(forced)))
-    for ask, output in zip(asked, outputs, strict=True):
-        samples = output.outputs * len(ask.rows) if request.plan.greedy else output.outputs
-        for row, sample in zip(ask.rows, samples, strict=True):
-            ids = list(sample.token_ids)
-            drawn = [0.0] * len(ids) if sample.logprobs is None else _chosen(ids, sample.logprobs)
-            truncated = sample.finish_reason == "length"
-            rows[row] = Completion(ask.forced + ids, rows[row].logps + drawn, truncated)
+    for ask, answer in zip(asked, answers, strict=True):
+        samples = list(answer) * len(ask.rows) if request.plan.greedy else answer
+        for row, drawn in zip(ask.rows, samples, strict=True):
+            rows[row] = Completion(ask.forced + drawn.ids, rows[row].logps + drawn.logps, drawn.truncated)
     if request.forced is not None:
         # vLLM looks for stop strings in what it drew itself: not in a forced beginning, and not across its end.
         for one in rows:
             if (end := end_of(one.ids, request, decode)) is not None:
                 one.ids, one.logps, one.truncated = one.ids[:end], one.logps[:end], False
     return _together(rows, request.end_ids[0])
-
-
-def _chosen(ids: Sequence[int], logprobs: Sequence[Any]) -> list[float]:
-    """vLLM's log-probability of each token; it gives those of the likeliest beside it."""
-    return [float(at[token].logprob) for token, at in zip(ids, logprobs, strict=True)]
 
 
 def _together(rows: Sequence[Completion], padding: int) -> Generation:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from callwright.types import CallwrightError
 
+from callwright_vllm import NO_PROCESS_LOGITS
+
 if TYPE_CHECKING:
     from callwright.packing import Policy
     from callwright.recipe import Recipe
     from callwright.sampling import Generation, GenerationRequest
-    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from callwright_vllm.requests import Ask
+    from callwright_vllm.requests import Ask, Completion
 
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",  # it warns of every choice made here
@@ -55,10 +56,7 @@ class VllmSampler:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of vLLM's weights and arithmetic. `auto`: that in which the policy computes."""
 
-    refuses: ClassVar[dict[str, str]] = {
-        "process_logits": "vLLM does not tell its logits processors which row a sample is nor, as it schedules ahead,"
-        " its newest token; write rollouts: local"
-    }
+    refuses: ClassVar[dict[str, str]] = {"process_logits": NO_PROCESS_LOGITS}
 
     llm: Any = field(default=None, init=False, repr=False)
 
@@ -137,9 +135,12 @@ class VllmSampler:
         self.stale = True
 
     def synchronise(self) -> None:
-        """Copy the policy's weights into vLLM, and forget what was computed with those before."""
+        """Copy the policy's weights into vLLM, if it has others, and forget what was computed with those."""
         from callwright_vllm.weights import checkpoint_weights
+        from callwright_vllm.worker import repack_heads
 
+        if not self.stale:
+            return
         weights = checkpoint_weights(self.policy.causal_lm)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if self.on_cpu:
@@ -157,56 +158,35 @@ class VllmSampler:
     # -------------------------------------------------------------------------------------------- completions
 
     def generate(self, request: GenerationRequest) -> Generation:
-        """Draw the completions. `uniforms` give the seeds; see `requests.py` for what becomes one request of n samples.
+        """Raises CallwrightError for a prompt that does not fit, and for `process_logits`, which cannot act here."""
+        from callwright_vllm.requests import draw
 
-        Raises CallwrightError for a prompt that does not fit, and for `process_logits`, which cannot act here.
-        """
-        from callwright_vllm.requests import asks, completions
-
-        if request.process_logits is not None:
-            raise CallwrightError(f"rollouts: vllm cannot run `process_logits`: {self.refuses['process_logits']}")
-        if self.stale:
-            self.synchronise()
         if request.progress is not None:
             request.progress(0, request.max_new_tokens)
-        self._require_room(request)
-        asked = list(asks(request, self._text))
-        outputs = self._outputs(asked)
+        drawn = draw(request, self.tokenizer, self.llm.model_config.max_model_len, self._answers)
         if request.progress is not None:
             request.progress(request.max_new_tokens, request.max_new_tokens)
-        return completions(request, asked, outputs, self._text)
+        return drawn
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids)))
-
-    def _require_room(self, request: GenerationRequest) -> None:
-        room = self.llm.model_config.max_model_len
-        longest = max(len(prompt) for prompt in request.prompts)
-        if longest + request.max_new_tokens > room:
-            raise CallwrightError(
-                f"rollouts: a prompt of {longest} tokens and {request.max_new_tokens} of its completion do not fit into"
-                f" vLLM's {room}; raise rollouts.max_model_len, or lower train.max_new_tokens"
-            )
-
-    def _outputs(self, asked: Sequence[Ask]) -> list[Any]:
-        """vLLM's answer to each request, in order."""
+    def _answers(self, asked: Sequence[Ask]) -> list[list[Completion]]:
         import torch
         from vllm import SamplingParams
 
-        if not asked:
-            return []
         prompts = [{"prompt_token_ids": ask.prompt} for ask in asked]
         plans = [SamplingParams(**ask.settings) for ask in asked]
         # vLLM compiles a part of its sampler even so: on a CPU twenty seconds for a comparison.
         with torch.compiler.set_stance("force_eager" if self.eager else "default"):
-            return self.llm.generate(prompts, plans, use_tqdm=False)
+            outputs = self.llm.generate(prompts, plans, use_tqdm=False)
+        return [[_completion(sample) for sample in output.outputs] for output in outputs]
 
 
-def repack_heads(model: nn.Module) -> None:
-    """vLLM's CPU backend multiplies by packed copies of the weights. Reloading packs each layer anew that it loads; an
-    output head that is tied to the embedding is never loaded, and would stay what it was."""
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+def _completion(sample: Any) -> Completion:
+    """Of vLLM's CompletionOutput, which has the log-probabilities of the likeliest tokens beside the drawn one's."""
+    from callwright_vllm.requests import Completion
 
-    for layer in model.modules():
-        if isinstance(layer, VocabParallelEmbedding):
-            layer.quant_method.process_weights_after_loading(layer)
+    ids = list(sample.token_ids)
+    if sample.logprobs is None:
+        logps = [0.0] * len(ids)
+    else:
+        logps = [float(at[token].logprob) for token, at in zip(ids, sample.logprobs, strict=True)]
+    return Completion(ids, logps, sample.finish_reason == "length")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,27 @@ def checkpoint_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{owner}.{kind}", _merged(tensor, adapted[owner]) if kind == "weight" else tensor
         elif name.rpartition(".lora_")[0] not in adapted:
             yield name, tensor
+
+
+FILE_BYTES = 2**31
+"""About as many go into one file."""
+
+
+def write_weights(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+    """`checkpoint_weights` as safetensors files in `folder`, floating-point tensors in `dtype`. Holds the tensors of
+    one file in memory at a time."""
+    from safetensors.torch import save_file
+
+    held: dict[str, Tensor] = {}
+    size = files = 0
+    for name, tensor in checkpoint_weights(model):
+        held[name] = tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        size += held[name].nbytes
+        if size >= FILE_BYTES:
+            save_file(held, folder / f"{files}.safetensors")
+            held, size, files = {}, 0, files + 1
+    if held:
+        save_file(held, folder / f"{files}.safetensors")
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

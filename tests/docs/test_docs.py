@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
+from itertools import dropwhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from callwright.testing import verdicts_of
 from callwright.testing.explorer_steps import answers, end_step, random_step
 from callwright.testing.scoring import plugin
 from callwright.testing.toys import fixed_tasks
+from callwright_vllm import serve
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -65,6 +67,7 @@ WHY_NOT_RUN = {
     "make": "it makes an environment; only its name is looked up",
     "pip": "it installs; only the extra is looked up",
     "git": "it is git's own",
+    "serve": "it starts a server of vLLM: tests/vllm does",
     "bfcl": "it is bfcl-eval's own command",
 }
 """Commands that are checked against the command line's definition, and their files and overrides, but not run."""
@@ -177,8 +180,13 @@ def test_entry_points_are_in_a_group_that_exists(block: Block) -> None:
 # ----------------------------------------------------------------------------------------------------- commands
 
 
+SERVE = ["python", "-m", "callwright_vllm.serve"]
+
+
 def reason_not_to_run(words: Sequence[str]) -> str | None:
     """A key of `WHY_NOT_RUN`, or None for a command that is run."""
+    if words[:3] == SERVE:
+        return "serve"
     if words[0] != "callwright":
         return "bfcl" if "bfcl" in words else words[0]
     if words[1] in WHY_NOT_RUN:
@@ -191,12 +199,16 @@ def reason_not_to_run(words: Sequence[str]) -> str | None:
 @pytest.mark.parametrize("block", of("sh", "console"))
 def test_commands_exist_and_run_where_that_is_cheap(block: Block, workspace: Path) -> None:
     assert block.commands, "no command in it: write text for what is only shown"
-    for words in block.commands:
+    for line in block.commands:
+        words = list(dropwhile(lambda word: re.match(r"[A-Z_]+=", word), line))  # of the environment
         reason = reason_not_to_run(words)
         if words[0] == "callwright":
             looked_up(words[1:])
         elif words[0] == "accelerate":
             launched(words)
+        elif words[:3] == SERVE:
+            context = get_command(serve.app).make_context("serve", words[3:])
+            load_recipe(context.params["recipe"], [])
         elif words[0] == "make":
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), words

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from callwright import CallwrightError
 from callwright.plugins import ComponentError, build_component
 from callwright.recipe import RecipeError, build, load_recipe
 from callwright.sampling import GenerationRequest, SamplingPlan
-from callwright_vllm.requests import asks, completions
+from callwright_vllm.requests import Completion, asks, completions
 from callwright_vllm.sampler import VllmSampler
 from callwright_vllm.weights import checkpoint_weights, require_followable
 from hypothesis import given
@@ -39,15 +38,9 @@ def request(group, plan=None, **more):
 
 
 def answer(ask, *texts, reason="stop"):
-    """As vLLM's RequestOutput: tokens with log-probability -1, -2, ..."""
-
-    def sample(text):
-        ids = tokens(text)
-        logps = [{token: SimpleNamespace(logprob=-1.0 - i), 0: None} for i, token in enumerate(ids)]
-        greedy = "logprobs" not in ask.settings
-        return SimpleNamespace(token_ids=ids, logprobs=None if greedy else logps, finish_reason=reason)
-
-    return SimpleNamespace(outputs=[sample(text) for text in texts])
+    """What vLLM draws: tokens with log-probability -1, -2, ..."""
+    assert len(texts) == ask.settings.get("n", 1)
+    return [Completion(tokens(text), [-1.0 - i for i in range(len(text))], reason == "length") for text in texts]
 
 
 @given(
