@@ -169,9 +169,7 @@ class VllmServerSampler:
 
         if request.progress is not None:
             request.progress(0, request.max_new_tokens)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(ask)) for ask in asked]
-        return [task.result() for task in tasks]
+        return await asyncio.gather(*map(one, asked))
 
     # ------------------------------------------------------------------------------------------------- requests
 

@@ -16,6 +16,7 @@ import torch
 from callwright import CallwrightError
 from callwright.plugins import ComponentError, build_component
 from callwright.recipe import RecipeError, build, load_recipe
+from callwright.sampling import GenerationRequest, SamplingPlan
 from callwright_vllm.serve import command_line
 from callwright_vllm.server import VllmServerSampler
 from callwright_vllm.weights import checkpoint_weights, write_weights
@@ -117,6 +118,17 @@ def test_a_server_at_work_for_another_run(policy, models, tmp_path):
     with server_that_answers(models) as url, pytest.raises(CallwrightError, match="give every run a server of its own"):
         started(url, policy, folder=str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_fails_while_it_draws(policy, models, tmp_path):
+    models["/v1/completions"] = 500
+    request = GenerationRequest([[5, 6], [7]], torch.tensor([0, 0, 1]), SamplingPlan(torch.ones(3)), 4, [2])
+    with server_that_answers(models) as url:
+        sampler = VllmServerSampler(url)
+        sampler.start(policy, None, None)
+        with pytest.raises(CallwrightError, match=r"completions with 500.*look at its log"):
+            sampler.generate(request)
+        sampler.close()
 
 
 def test_weights_that_do_not_arrive(policy, models, tmp_path):
