@@ -32,8 +32,8 @@ PEER_PACKAGES := bfcl-eval==2026.3.23 filelock==3.20.0 tenacity==9.2.1 \
 	tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4
 
 # What callwright needs where vLLM is: vLLM's own dependencies have the rest, in older versions.
-VLLM_PACKAGES := accelerate tenacity trl==1.16.0 datasets datasketch gguf hypothesis iniconfig libcst multiprocess pandas peft pluggy pyarrow \
-	pytest python-dateutil scipy sortedcontainers xxhash
+VLLM_PACKAGES := accelerate datasets datasketch gguf hypothesis iniconfig libcst multiprocess pandas peft pluggy pyarrow \
+	pytest python-dateutil scipy sortedcontainers tenacity trl==1.16.0 xxhash
 # vLLM in this process, with one GiB for its cache; nothing is reported to anybody.
 VLLM_ENVIRONMENT := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
 	VLLM_ENABLE_V1_MULTIPROCESSING=0 VLLM_CPU_KVCACHE_SPACE=1 VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1

@@ -9,3 +9,11 @@ NO_PROCESS_LOGITS = (
     " rollouts: local"
 )
 """Why that hook cannot act in either."""
+
+ENGINE = {
+    "load_format": "dummy",  # weights come from the policy
+    "logprobs_mode": "processed_logprobs",  # of the distribution that tokens are drawn from
+    "generation_config": "vllm",  # no sampling defaults of the model's: the plan is the recipe's
+    "enable_prefix_caching": True,
+}
+"""How either starts vLLM."""

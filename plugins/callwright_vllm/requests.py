@@ -57,9 +57,9 @@ def draw(request: GenerationRequest, tokenizer: PreTrainedTokenizerBase, context
     longest = max(len(prompt) for prompt in request.prompts)
     if longest + request.max_new_tokens > context:
         raise CallwrightError(
-            f"a prompt of {longest} tokens and {request.max_new_tokens} new ones do not fit into vLLM's {context};"
-            " raise max_model_len as far as the model's context goes, or lower train.max_new_tokens or"
-            " evaluate.max_new_tokens"
+            f"rollouts: a prompt of {longest} tokens and {request.max_new_tokens} new ones do not fit into vLLM's"
+            f" {context}; raise rollouts.max_model_len (a server's --max-model-len) as far as the model's context goes,"
+            " or lower train.max_new_tokens or evaluate.max_new_tokens"
         )
 
     def decode(ids: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from callwright.types import CallwrightError
 
-from callwright_vllm import NO_PROCESS_LOGITS
+from callwright_vllm import ENGINE, NO_PROCESS_LOGITS
 
 if TYPE_CHECKING:
     from callwright.packing import Policy
@@ -119,15 +119,12 @@ class VllmSampler:
             self.tokenizer.save_pretrained(folder)
             return LLM(
                 folder,
-                load_format="dummy",
                 dtype=str(dtype).removeprefix("torch.") if self.dtype == "auto" else self.dtype,
                 seed=seed,
                 max_model_len=self.max_model_len,
                 gpu_memory_utilization=self.gpu_memory_utilization,
                 enforce_eager=self.eager,
-                enable_prefix_caching=True,
-                logprobs_mode="processed_logprobs",
-                generation_config="vllm",  # no sampling defaults of the model's: the plan is the recipe's
+                **ENGINE,
                 **options,
             )
 

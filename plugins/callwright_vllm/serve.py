@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from callwright.types import CallwrightError
+
+from callwright_vllm import ENGINE
 
 app = typer.Typer(add_completion=False)
 
@@ -32,8 +35,9 @@ def serve(
 
     CUDA_VISIBLE_DEVICES=1 python -m callwright_vllm.serve recipe.yaml -- --tensor-parallel-size 1
     """
-    overrides = [text for text in more or [] if "=" in text and not text.startswith("-")]
-    options = [text for text in more or [] if text not in overrides]
+    words = more or []
+    overrides = list(takewhile(lambda word: not word.startswith("-"), words))
+    options = words[len(overrides) :]
     command = command_line(recipe, overrides, host, port, options)
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # with which it has /collective_rpc and /reset_prefix_cache
     os.execv(command[0], command)
@@ -55,13 +59,11 @@ def command_line(recipe: Path, overrides: list[str], host: str, port: int, optio
         *(sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"),
         *("--model", str(model_folder(model.name))),
         *("--served-model-name", model.name),
-        *("--load-format", "dummy"),  # the trainer sends them
         *("--worker-extension-cls", "callwright_vllm.worker.WeightsFromFiles"),
         *("--dtype", dtype),
         *("--seed", str(loaded.seed)),
-        *("--logprobs-mode", "processed_logprobs"),  # of the distribution that tokens are drawn from
-        *("--generation-config", "vllm"),  # no sampling defaults of the model's: the plan is the recipe's
-        "--enable-prefix-caching",
+        *(f"--{name.replace('_', '-')}={value}" for name, value in ENGINE.items() if value is not True),
+        *(f"--{name.replace('_', '-')}" for name, value in ENGINE.items() if value is True),
         *("--host", host, "--port", str(port)),
         *options,
     ]

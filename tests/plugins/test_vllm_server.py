@@ -17,11 +17,12 @@ from callwright import CallwrightError
 from callwright.plugins import ComponentError, build_component
 from callwright.recipe import RecipeError, build, load_recipe
 from callwright.sampling import GenerationRequest, SamplingPlan
-from callwright_vllm.serve import command_line
+from callwright_vllm.serve import app, command_line
 from callwright_vllm.server import VllmServerSampler
 from callwright_vllm.weights import checkpoint_weights, write_weights
 from callwright_vllm.worker import COMPARED, WeightsFromFiles
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 RECIPE = (
     "model: {name: nowhere}\ndialect: python_calls\ndata: {source: {use: jsonl, path: rows.jsonl}}\n"
@@ -189,7 +190,30 @@ def test_the_servers_command_line(tmp_path, tiny_model_folder, monkeypatch):
     assert command[command.index("--model") + 1] == str(folder)
     assert command[command.index("--dtype") + 1] == "float32"
     assert command[command.index("--port") + 1] == "8001"
+    assert {"--load-format=dummy", "--logprobs-mode=processed_logprobs", "--enable-prefix-caching"} <= set(command)
     assert command[-2:] == ["--max-model-len", "512"]
+
+
+def test_words_before_the_options_are_overrides_and_the_rest_is_vllms(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "0")
+    monkeypatch.setattr("callwright_vllm.serve.command_line", lambda *arguments: seen.append(arguments) or ["vllm"])
+    monkeypatch.setattr("os.execv", lambda *_: None)
+    words = [
+        "recipe.yaml",
+        "--port",
+        "8001",
+        "seed=3",
+        "--",
+        "--max-model-len",
+        "512",
+        "--hf-overrides",
+        '{"a": "b=c"}',
+    ]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    options = ["--max-model-len", "512", "--hf-overrides", '{"a": "b=c"}']
+    assert seen == [(Path("recipe.yaml"), ["seed=3"], "127.0.0.1", 8001, options)]
 
 
 def test_the_launcher_shows_mistakes_in_a_line(tmp_path):
