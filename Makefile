@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-vllm test-browser test-trackers lint bench docs site clean
+.PHONY: help quickstart test test-all test-vllm test-browser test-deepspeed test-trackers lint bench docs site clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
@@ -18,6 +18,8 @@ VLLM := .venvs/vllm
 OLDEST_TRL := .venvs/trl-1.0.0
 # TensorBoard, MLflow and trackio; only the packages, found through PYTHONPATH.
 TRACKERS := .venvs/trackers
+# DeepSpeed, which builds what it needs on a CPU with the compiler at hand; found through PYTHONPATH.
+DEEPSPEED := .venvs/deepspeed
 # plugins/example, from its wheel, with a dependency that only it has; found through PYTHONPATH too.
 EXAMPLE := .venvs/example
 # MkDocs, which reads the sources and imports none of them.
@@ -57,10 +59,10 @@ quickstart: $(VENV)/.installed ## train a small model on function calls, ten min
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
 test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed $(EXAMPLE)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow and not browser" $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow and not browser and not deepspeed" $(ARGS)
 
 test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed $(EXAMPLE)/.installed ## all tests
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not browser" $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not browser and not deepspeed" $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## the tests of the report's page, in Chromium; ARGS="-k hostile"
 	@[ -n "$${CHROMIUM:-}" ] || command -v chromium chromium-browser > /dev/null || \
@@ -76,6 +78,11 @@ test-vllm: $(VENV)/.installed $(VLLM)/.installed ## the tests of vLLM, in an env
 
 test-trackers: $(VENV)/.installed-dev $(TRACKERS)/.installed ## the tests with TensorBoard, MLflow and trackio themselves
 	@$(TEST_ENVIRONMENT) PYTHONPATH=$(TRACKERS) $(VENV)/bin/python -m pytest tests/core/test_real_trackers.py $(ARGS)
+
+test-deepspeed: $(VENV)/.installed-dev $(DEEPSPEED)/.installed ## the tests of ZeRO-2 and ZeRO-3, with DeepSpeed on CPUs; ARGS="-k zero3"
+	@command -v c++ > /dev/null || { echo "DeepSpeed needs a C++ compiler: apt-get install g++" >&2; exit 1; }
+	@$(TEST_ENVIRONMENT) PYTHONPATH=$(CURDIR)/$(DEEPSPEED) PATH="$(CURDIR)/$(DEEPSPEED)/bin:$$PATH" \
+		$(VENV)/bin/python -m pytest $(IN_TWO) --dist load -m deepspeed $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(VENV)/bin/ruff check
@@ -136,6 +143,13 @@ $(OLDEST_TRL)/.installed: $(VENV)/.made
 $(TRACKERS)/.installed: $(VENV)/.made tests/core/trackers.lock
 	@echo "==> $(TRACKERS): TensorBoard, MLflow and trackio"
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(TRACKERS) --requirement tests/core/trackers.lock $(QUIETER)
+	@touch $@
+
+# It looks for torch while it is installed; DS_BUILD_OPS=0 leaves its kernels to when they are used.
+$(DEEPSPEED)/.installed: $(VENV)/.installed-dev tests/core/deepspeed.lock
+	@echo "==> $(DEEPSPEED): DeepSpeed"
+	@DS_BUILD_OPS=0 $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --upgrade --target $(DEEPSPEED) \
+		--requirement tests/core/deepspeed.lock $(QUIETER)
 	@touch $@
 
 $(EXAMPLE)/.installed: $(VENV)/.installed-dev plugins/example/pyproject.toml $(wildcard plugins/example/src/*/*)

@@ -31,7 +31,11 @@ class BadNumber(CallwrightError):
     def __init__(self, plugin: str, hook: str, step: int, row: int | None, value: float) -> None:
         rows = "" if row is None else f", row {row}"
         super().__init__(f"step {step}{rows}: `{hook}` of '{plugin}' is {value}")
-        self.plugin, self.hook, self.step, self.row = plugin, hook, step, row
+        self.plugin, self.hook, self.step, self.row, self.value = plugin, hook, step, row, value
+
+    def __reduce__(self) -> tuple[type[BadNumber], tuple[str, str, int, int | None, float]]:
+        """One process tells the others; an exception would be made anew from its message alone."""
+        return BadNumber, (self.plugin, self.hook, self.step, self.row, self.value)
 
 
 @dataclass(frozen=True, slots=True)

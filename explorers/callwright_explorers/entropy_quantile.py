@@ -10,6 +10,9 @@ from callwright import Need, Rollouts, hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROUNDING = 1e-5
+"""Nats by which float32's entropies of the same distribution may differ, when they come from other batches."""
+
 
 @dataclass
 class EntropyQuantile:
@@ -17,11 +20,12 @@ class EntropyQuantile:
 
         w_it = 1 if H_it >= q, else 0,    q the (1 - share) quantile of H over all tokens of the step
 
-    H (N, T) is the policy's entropy in nats before the update, w (N, T). Tokens at the limit are kept, so that ties may
-    keep more than the share. Rows that take no part have no say in q. Source: the 80/20 rule, arXiv 2506.01939, with
-    share 0.2; TRL 1.16 has it as `top_entropy_quantile`, over the rows of one forward pass on all devices, here it is
-    over the whole step however that is cut. As there, the loss of all tokens stays the divisor: with share 0.2 the
-    gradient is that of a fifth of the tokens, divided by the number of all.
+    H (N, T) is the policy's entropy in nats before the update, w (N, T). Tokens at the limit, but for 1e-5 nats of
+    rounding, are kept, so that ties may keep more than the share: the first tokens of a group all have one entropy.
+    Rows that take no part have no say in q. Source: the 80/20 rule, arXiv 2506.01939, with share 0.2; TRL 1.16 has it
+    as `top_entropy_quantile`, over the rows of one forward pass on all devices, here it is over the whole step however
+    that is cut. As there, the loss of all tokens stays the divisor: with share 0.2 the gradient is that of a fifth of
+    the tokens, divided by the number of all.
 
     Raises ValueError for a share that is not above 0 and at most 1.
     """
@@ -49,4 +53,5 @@ class EntropyQuantile:
             counted = counted & ~rollouts.total.isnan()[:, None]
         if not bool(counted.any()):
             return torch.ones_like(entropy)
-        return (entropy >= torch.quantile(entropy[counted], 1 - self.share)).to(entropy.dtype)
+        limit = torch.quantile(entropy[counted], 1 - self.share)
+        return (entropy >= limit - ROUNDING).to(entropy.dtype)

@@ -38,7 +38,8 @@ def from_main(value: T) -> T:
 def whole_weights(model: nn.Module) -> Iterator[None]:
     """Within this, every process has all weights of a model that is sharded, so that each may run it on its own.
 
-    FSDP2 keeps the layers that it has gathered until the end; DeepSpeed ZeRO-3 gathers all at once.
+    FSDP2 keeps the layers that it has gathered until the end; DeepSpeed ZeRO-3 gathers all at once, and must not let go
+    of a layer that has run.
     """
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
     if sharded:
@@ -53,9 +54,14 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
                 module.set_reshard_after_forward(True, recurse=False)
     elif any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         import deepspeed
+        from trl.models.utils import add_hooks, remove_hooks
 
         with deepspeed.zero.GatheredParameters(list(model.parameters())):
-            yield
+            remove_hooks(model)
+            try:
+                yield
+            finally:
+                add_hooks(model)
     else:
         yield
 

@@ -96,6 +96,13 @@ class TrlRun(Run):
             raise CallwrightError(
                 "engine: trl shards with FSDP2: write `fsdp_version: 2` in accelerate's configuration"
             )
+        engine: Any = trainer.model_wrapped
+        parts_of_weights = trainer.is_deepspeed_enabled and engine.zero_optimization_partition_weights()
+        if parts_of_weights and not engine.zero_gather_16bit_weights_on_model_save():
+            raise CallwrightError(
+                "engine: trl keeps whole models in its checkpoints: write `zero3_save_16bit_model: true` in accelerate's"
+                " configuration"
+            )
         self.learner.wrap(trainer.model_wrapped)
         self._keep_weights_once(trainer.accelerator)
         assert trainer.optimizer is not None
@@ -131,8 +138,8 @@ class TrlRun(Run):
         assert self.trainer is not None
         accelerator, learner = self.trainer.accelerator, self.learner
         state = self.state(step)
-        weights = accelerator.get_state_dict(self.trainer.model_wrapped)
-        for name in getattr(learner.policy.causal_lm, "all_tied_weights_keys", ()):
+        weights = accelerator.get_state_dict(self.trainer.model_wrapped)  # DeepSpeed ZeRO-3: in the main process alone
+        for name in getattr(learner.policy.causal_lm, "all_tied_weights_keys", ()) if weights else ():
             weights.pop(name, None)  # FSDP gathers a copy of what is the same tensor
         new = checkpoint.writing(self.checkpoints, state, keep=self.recipe.train.keep_checkpoints)
         with new if self.writes else nullcontext(None) as folder:

@@ -105,7 +105,7 @@ class CallwrightTrainer(GRPOTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """The part's loss, times the number of processes: accelerate takes the mean over them."""
-        if self.dealt is None:  # in no process
+        if self.dealt is None and not self.is_deepspeed_enabled:  # in no process
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         inner = self.accelerator.unwrap_model(model)
         inner.train()  # drawing completions left it in evaluation mode
@@ -117,20 +117,22 @@ class CallwrightTrainer(GRPOTrainer):
         return loss * self.accelerator.num_processes * (self.parts if self.divides_by_parts else 1)
 
     def _part_loss(self, number: int) -> tuple[Tensor, dict[str, float]]:
-        assert self.dealt is not None
         first_pass = self.state.global_step % self.passes == 0
-        if self.problem is None:
+        if self.problem is None and self.dealt is not None:
             try:
                 return self.learner.part_loss(self.dealt, number, first_pass=first_pass)
             except BadNumber as error:
                 self.problem = error
-        return self.learner.no_loss(self.rollouts), {}
+        nothing = self.learner.no_loss(self.rollouts)
+        # DeepSpeed changes the weights before anybody is asked, except for a gradient that is no number.
+        return (nothing * math.nan if self.is_deepspeed_enabled else nothing), {}
 
     # ------------------------------------------------------------------------------------- around the update
 
     def update_due(self) -> bool:
         """Whether the gradient that has been added up may change the weights. Says the same in every process."""
-        if self.problem is None and not all(map(_finite, self.gradients())):
+        skipped = self.is_deepspeed_enabled and self.accelerator.optimizer_step_was_skipped
+        if self.problem is None and self.dealt is not None and (skipped or not all(map(_finite, self.gradients()))):
             self.problem = BadNumber("the loss", "gradient", self.rollouts.step, None, math.nan)
         problems = [problem for problem in gathered(self.problem) if problem is not None]
         self.problem = problems[0] if problems else None

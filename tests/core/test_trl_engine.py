@@ -186,17 +186,36 @@ WHOLE_STEP = [
 ]
 """Strategies that look at all of a group or of a step, some of them with a memory."""
 
-FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+SHARDED = {
+    "fsdp2": {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    },
+    "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
+    "zero3": {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+        "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true",
+    },
 }
+"""What `accelerate launch` says to its processes for the configurations in recipes/accelerate."""
+
+KEEPS = {
+    "fsdp2": "pytorch_model_fsdp_0",
+    "zero2": "pytorch_model/zero_pp_rank_1_mp_rank_00_optim_states.pt",
+    "zero3": "pytorch_model/zero_pp_rank_1_mp_rank_00_model_states.pt",
+}
+"""What a checkpoint has where each process wrote its part."""
+
+ZERO = [pytest.param(name, id=name, marks=pytest.mark.deepspeed) for name in ("zero2", "zero3")]
 
 
-def launch(path: Path, run: Path, *more: str, sharded: bool = False) -> subprocess.Popen[str]:
+def launch(path: Path, run: Path, *more: str, sharded: str | None = None) -> subprocess.Popen[str]:
     """Two processes, as a user starts them."""
     port = str(free_port())
     if sharded:
@@ -204,7 +223,7 @@ def launch(path: Path, run: Path, *more: str, sharded: bool = False) -> subproce
     else:
         start = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
         start += ["--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "callwright"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (FSDP if sharded else {})
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (SHARDED[sharded] if sharded else {})
     return subprocess.Popen(
         [sys.executable, *start, "train", str(path), "engine=trl", f"run={run}", *more],
         env=environment,
@@ -215,7 +234,7 @@ def launch(path: Path, run: Path, *more: str, sharded: bool = False) -> subproce
     )
 
 
-ON_CPUS = Path(__file__).parent / "fsdp_on_cpus.py"
+ON_CPUS = Path(__file__).parent / "sharded_on_cpus.py"
 
 
 def free_port() -> int:
@@ -254,20 +273,23 @@ def test_two_processes_make_the_run_of_one(whole_step: Path, tmp_path: Path) -> 
     assert said.count("step 4/4") == said.count("run folder") == 1
 
 
-def test_a_sharded_model_makes_the_run_of_one_process(whole_step: Path, tmp_path: Path) -> None:
-    finished(launch(whole_step, tmp_path / "two", sharded=True))
+@pytest.mark.parametrize("sharded", ["fsdp2", *ZERO])
+def test_a_sharded_model_makes_the_run_of_one_process(whole_step: Path, tmp_path: Path, sharded: str) -> None:
+    finished(launch(whole_step, tmp_path / "two", sharded=sharded))
     one = train(whole_step, f"run={tmp_path / 'one'}")
     assert_same(tmp_path / "two", one, tolerance=1e-4)
     newest = checkpoint.latest(tmp_path / "two" / "checkpoints")
     assert newest is not None
-    assert (newest / "trainer" / "pytorch_model_fsdp_0").is_dir(), "the model was not sharded"
+    assert (newest / "trainer" / KEEPS[sharded]).exists(), "the model was not sharded"
 
 
-SLOW = [pytest.param(moment, sharded, marks=pytest.mark.slow) for moment in (1, 2, 3) for sharded in (False, True)]
+SLOW = [pytest.param(moment, sharded, marks=pytest.mark.slow) for moment in (1, 2, 3) for sharded in (None, "fsdp2")]
 
 
-@pytest.mark.parametrize(("moment", "sharded"), [(1, False), *SLOW[1:]])
-def test_killed_and_resumed(whole_step: Path, tmp_path: Path, moment: int, sharded: bool) -> None:
+@pytest.mark.parametrize(
+    ("moment", "sharded"), [(1, None), *SLOW[1:], *(pytest.param(2, *one.values, marks=one.marks) for one in ZERO)]
+)
+def test_killed_and_resumed(whole_step: Path, tmp_path: Path, moment: int, sharded: str | None) -> None:
     """kill -9 of all processes, some time after the checkpoint of step `moment`."""
     run = tmp_path / "two"
     process = launch(whole_step, run, "train.steps=8", sharded=sharded)
@@ -298,6 +320,8 @@ def processes_of(run: Path) -> list[int]:
 
 # --------------------------------------------------------------------------------- what goes wrong, what is refused
 
+BROKEN_PARTS = ("InfiniteLoss", "InfiniteGradient", "InfiniteReward", "NoAdvantage")
+
 
 def test_processes_that_do_not_see_each_other_are_refused(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -310,14 +334,55 @@ def test_processes_that_do_not_see_each_other_are_refused(
         assert not (tmp_path / engine).exists()
 
 
-@pytest.mark.parametrize("part", ["InfiniteLoss", "InfiniteGradient"])
-def test_no_update_for_what_is_no_number(make_recipe: MakeRecipe, tmp_path: Path, part: str) -> None:
-    """As in the local engine: said, counted, and the weights stay."""
+@pytest.mark.parametrize(
+    ("part", "sharded"),
+    [
+        ("InfiniteLoss", None),
+        *(pytest.param(part, None, marks=pytest.mark.slow) for part in BROKEN_PARTS[1:]),
+        *(pytest.param(part, "fsdp2", marks=pytest.mark.slow) for part in BROKEN_PARTS),
+        *(pytest.param(part, *one.values, marks=one.marks) for part in BROKEN_PARTS for one in ZERO),
+    ],
+)
+def test_several_processes_make_no_update_for_it(
+    make_recipe: MakeRecipe, tmp_path: Path, part: str, sharded: str | None
+) -> None:
+    """DeepSpeed changes the weights before anybody is asked, but not for a gradient that is no number."""
+    path = broken_recipe(make_recipe, tmp_path, part)
+    said = finished(launch(path, tmp_path / "two", sharded=sharded))
+    assert_same(tmp_path / "two", train(path, f"run={tmp_path / 'one'}"), tolerance=1e-4)
+    assert said.count("the update is skipped") == (part != "NoAdvantage")
+
+
+def broken_recipe(make_recipe: MakeRecipe, tmp_path: Path, part: str) -> Path:
     (tmp_path / "broken.py").write_text(BROKEN)
     path = make_recipe(train={"steps": 3, "tokens_per_micro_batch": 40})
     content = json.loads(path.read_text())
     content["explore"] = [f"{tmp_path / 'broken.py'}:{part}"]
     path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("sharded", ZERO)
+@pytest.mark.parametrize("changes", ["schedule", "lora"])
+def test_deepspeed_makes_the_run_of_one_process(
+    make_recipe: MakeRecipe, tmp_path: Path, changes: str, sharded: str
+) -> None:
+    train_settings: dict[str, Any] = {"tokens_per_micro_batch": 40, "passes": 2}
+    if changes == "schedule":
+        train_settings |= {"schedule": "cosine", "warmup_steps": 1, "weight_decay": 0.1}
+    path = make_recipe(train=train_settings | ({"kl": 0.1} if changes == "lora" else {}))
+    if changes == "lora":
+        content = json.loads(path.read_text())
+        content["model"]["lora"] = {"rank": 2}
+        path.write_text(json.dumps(content))
+    finished(launch(path, tmp_path / "two", sharded=sharded))
+    assert_same(tmp_path / "two", train(path, f"run={tmp_path / 'one'}"), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("part", ["InfiniteLoss", "InfiniteGradient"])
+def test_no_update_for_what_is_no_number(make_recipe: MakeRecipe, tmp_path: Path, part: str) -> None:
+    """As in the local engine: said, counted, and the weights stay."""
+    path = broken_recipe(make_recipe, tmp_path, part)
     runs = [train(path, f"engine={engine}", f"run={tmp_path / engine}") for engine in ("local", "trl")]
     skipped = [[line.get("skipped_update", 0) for line in metrics(run)] for run in runs]
     assert skipped == [[0, 1, 0]] * 2
@@ -340,6 +405,18 @@ class InfiniteGradient:
     def loss_terms(self, batch):
         if batch.rollouts.step == 1:
             return {"broken": (batch.logps * 0.0).abs().sqrt().sum()}
+
+class InfiniteReward:
+    @hookimpl
+    def shape_rewards(self, rollouts):
+        if rollouts.step == 1:
+            return rollouts.total * float("inf")
+
+class NoAdvantage:
+    @hookimpl
+    def advantages(self, rollouts):
+        if rollouts.step == 1:
+            return rollouts.total * 0.0
 """
 
 

@@ -82,6 +82,12 @@ def test_ties_at_the_limit_stay_and_a_step_without_rows_is_nothing_special():
     assert EntropyQuantile().token_weights(entropies([[1.0, 2.0]], absent=[0])).tolist() == [[1.0, 1.0]]
 
 
+def test_rounding_does_not_break_a_tie():
+    """The same prompt in another batch, or in another process: 4.0469728 or 4.0469723."""
+    tied = entropies([[4.0469728, 1.0], [4.0469723, 1.0], [4.0469728, 1.0]])
+    assert EntropyQuantile(share=0.2).token_weights(tied).tolist() == [[1.0, 0.0]] * 3
+
+
 @quick
 @given(steps(), st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.sampled_from([("grpo", "sequence"), ("bnpo", "token")]))
 def test_entropy_quantile_is_trls(step, share, loss):
