@@ -100,8 +100,8 @@ class TrlRun(Run):
         parts_of_weights = trainer.is_deepspeed_enabled and engine.zero_optimization_partition_weights()
         if parts_of_weights and not engine.zero_gather_16bit_weights_on_model_save():
             raise CallwrightError(
-                "engine: trl keeps whole models in its checkpoints: write `zero3_save_16bit_model: true` in accelerate's"
-                " configuration"
+                "engine: trl keeps whole models in its checkpoints: write `zero3_save_16bit_model: true` in"
+                " accelerate's configuration"
             )
         self.learner.wrap(trainer.model_wrapped)
         self._keep_weights_once(trainer.accelerator)

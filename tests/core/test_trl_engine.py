@@ -379,6 +379,18 @@ def test_deepspeed_makes_the_run_of_one_process(
     assert_same(tmp_path / "two", train(path, f"run={tmp_path / 'one'}"), tolerance=1e-4)
 
 
+@pytest.mark.deepspeed
+def test_parts_of_weights_that_cannot_be_saved_are_refused_before_the_first_step(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHARDED["zero3"], "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL", "false")
+    process = launch(make_recipe(), tmp_path / "two", sharded="zero3")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "write `zero3_save_16bit_model: true` in accelerate's configuration" in said
+    assert not (tmp_path / "two" / "metrics.jsonl").exists()
+
+
 @pytest.mark.parametrize("part", ["InfiniteLoss", "InfiniteGradient"])
 def test_no_update_for_what_is_no_number(make_recipe: MakeRecipe, tmp_path: Path, part: str) -> None:
     """As in the local engine: said, counted, and the weights stay."""
