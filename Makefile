@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-vllm test-browser test-deepspeed test-trackers lint bench docs site clean
+.PHONY: help quickstart test test-all test-vllm test-browser test-deepspeed test-liger test-trackers lint bench docs site clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
@@ -20,6 +20,8 @@ OLDEST_TRL := .venvs/trl-1.0.0
 TRACKERS := .venvs/trackers
 # DeepSpeed, which builds what it needs on a CPU with the compiler at hand; found through PYTHONPATH.
 DEEPSPEED := .venvs/deepspeed
+# Liger's kernels, and triton, whose interpreter runs them on a CPU; found through PYTHONPATH.
+LIGER := .venvs/liger
 # plugins/example, from its wheel, with a dependency that only it has; found through PYTHONPATH too.
 EXAMPLE := .venvs/example
 # MkDocs, which reads the sources and imports none of them.
@@ -59,10 +61,10 @@ quickstart: $(VENV)/.installed ## train a small model on function calls, ten min
 	@$(VENV)/bin/callwright train recipes/quickstart.yaml --fresh $(ARGS)
 
 test: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed $(EXAMPLE)/.installed ## the tests that take seconds; ARGS="-k checkpoint"
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow and not browser and not deepspeed" $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not slow and not browser and not deepspeed and not liger" $(ARGS)
 
 test-all: $(VENV)/.installed-dev $(PEER)/.installed $(OLDEST_TRL)/.installed $(EXAMPLE)/.installed ## all tests
-	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not browser and not deepspeed" $(ARGS)
+	@$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest $(IN_TWO) -m "not browser and not deepspeed and not liger" $(ARGS)
 
 test-browser: $(VENV)/.installed-dev ## the tests of the report's page, in Chromium; ARGS="-k hostile"
 	@[ -n "$${CHROMIUM:-}" ] || command -v chromium chromium-browser > /dev/null || \
@@ -83,6 +85,9 @@ test-deepspeed: $(VENV)/.installed-dev $(DEEPSPEED)/.installed ## the tests of Z
 	@command -v c++ > /dev/null || { echo "DeepSpeed needs a C++ compiler: apt-get install g++" >&2; exit 1; }
 	@$(TEST_ENVIRONMENT) PYTHONPATH=$(CURDIR)/$(DEEPSPEED) PATH="$(CURDIR)/$(DEEPSPEED)/bin:$$PATH" \
 		$(VENV)/bin/python -m pytest $(IN_TWO) --dist load -m deepspeed $(ARGS)
+
+test-liger: $(VENV)/.installed-dev $(LIGER)/.installed ## the tests of Liger's kernels, in triton's interpreter
+	@$(TEST_ENVIRONMENT) PYTHONPATH=$(LIGER) TRITON_INTERPRET=1 $(VENV)/bin/python -m pytest -m liger tests/core/test_liger.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(VENV)/bin/ruff check
@@ -150,6 +155,11 @@ $(DEEPSPEED)/.installed: $(VENV)/.installed-dev tests/core/deepspeed.lock
 	@echo "==> $(DEEPSPEED): DeepSpeed"
 	@DS_BUILD_OPS=0 $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --upgrade --target $(DEEPSPEED) \
 		--requirement tests/core/deepspeed.lock $(QUIETER)
+	@touch $@
+
+$(LIGER)/.installed: $(VENV)/.made tests/core/liger.lock
+	@echo "==> $(LIGER): Liger's kernels and triton (a large download)"
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(LIGER) --requirement tests/core/liger.lock $(QUIETER)
 	@touch $@
 
 $(EXAMPLE)/.installed: $(VENV)/.installed-dev plugins/example/pyproject.toml $(wildcard plugins/example/src/*/*)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     gradient_checkpointing: bool = False,
+    liger: bool = False,
     lora: LoraOptions | None = None,
     notify: Notify = _silent,
 ) -> LoadedModel:
@@ -117,6 +119,8 @@ def load_model(
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         else:  # transformers before 5.18, which vLLM is made for
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if liger:
+        _use_liger(model, name)
     if lora is not None:
         model = _with_adapter(model, lora, name)
     return LoadedModel(model.eval(), tokenizer, name)
@@ -160,6 +164,26 @@ def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     with quiet(), _explained(str(adapter), "adapter"):
         adapted: Any = PeftModel.from_pretrained(base, adapter, local_files_only=True)
         return cast("PreTrainedModel", adapted.merge_and_unload())
+
+
+def _use_liger(model: PreTrainedModel, name: str) -> None:
+    """Liger's kernels in this model alone. Its fused losses are left out: the loss is ours."""
+    from transformers.integrations.liger import apply_liger_kernel
+    from transformers.utils import is_liger_kernel_available
+
+    if not is_liger_kernel_available():
+        raise CallwrightError("model.liger needs Liger's kernels, which are not installed: pip install liger-kernel")
+    # triton's interpreter stands in for a GPU in tests.
+    if model.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise CallwrightError("model.liger needs a GPU, and the model is on the CPU: leave it out")
+    from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+
+    if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+        raise CallwrightError(
+            f"model.liger: Liger has no kernels for models of type {model.config.model_type}, as '{name}' is: leave it out"
+        )
+    with quiet():
+        apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "cross_entropy": False})
 
 
 def _with_adapter(model: PreTrainedModel, lora: LoraOptions, name: str) -> PreTrainedModel:

@@ -238,6 +238,8 @@ class ModelConfig(_Part):
     """`packed`: a group as one row with its prompt once. `auto` packs unless the model gives other results that way."""
     gradient_checkpointing: bool = False
     """Less memory for more arithmetic: activations are computed again in the backward pass."""
+    liger: bool = False
+    """Liger's kernels for rotary embedding, RMS norm and SwiGLU: less memory and time, on a GPU."""
     lora: LoraConfig | None = None
     """Options of the adapter; without them all weights are trained."""
 

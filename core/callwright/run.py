@@ -105,6 +105,7 @@ class Run:
             device=self.device,
             dtype=model.dtype,
             gradient_checkpointing=model.gradient_checkpointing,
+            liger=model.liger,
             lora=model.lora,
             notify=display.note,
         )
