@@ -169,7 +169,7 @@ def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 def _use_liger(model: PreTrainedModel, name: str) -> None:
     """Liger's kernels in this model alone. Its fused losses are left out: the loss is ours."""
     from transformers.integrations.liger import apply_liger_kernel
-    from transformers.utils import is_liger_kernel_available
+    from transformers.utils.import_utils import is_liger_kernel_available
 
     if not is_liger_kernel_available():
         raise CallwrightError("model.liger needs Liger's kernels, which are not installed: pip install liger-kernel")
@@ -180,7 +180,8 @@ def _use_liger(model: PreTrainedModel, name: str) -> None:
 
     if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:
         raise CallwrightError(
-            f"model.liger: Liger has no kernels for models of type {model.config.model_type}, as '{name}' is: leave it out"
+            f"model.liger: Liger has no kernels for models of type {model.config.model_type}, as '{name}' is:"
+            " leave it out"
         )
     with quiet():
         apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "cross_entropy": False})

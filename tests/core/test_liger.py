@@ -91,6 +91,6 @@ def test_a_model_on_a_cpu_is_refused(tiny_model_folder: Callable[..., Path], mon
 def test_without_liger_it_says_what_to_install(
     tiny_model_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transformers.utils.is_liger_kernel_available", lambda: False)
+    monkeypatch.setattr("transformers.utils.import_utils.is_liger_kernel_available", lambda: False)
     with pytest.raises(CallwrightError, match="pip install liger-kernel"):
         load_model(str(tiny_model_folder()), device="cpu", liger=True)
