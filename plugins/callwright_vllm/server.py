@@ -125,13 +125,11 @@ class VllmServerSampler:
                 folder = Path(name).absolute()
                 folder.chmod(0o755)  # the server may run under another name
                 write_weights(self.policy.causal_lm, folder, self.dtype)
-                answer = self._on_workers("callwright_load", str(folder))
+                self._on_workers("callwright_load", str(folder))
         except OSError as error:
             raise CallwrightError(
                 f"rollouts: the weights cannot be written for vLLM: {error}; name another place: rollouts.folder=PATH"
             ) from error
-        if problem := answer.get("problem"):
-            raise CallwrightError(f"rollouts: the server at {self.url} did not take the weights: {problem}")
         if not self._ask("POST", "/reset_prefix_cache")["success"]:
             raise CallwrightError(
                 f"rollouts: the server at {self.url} is at work for somebody else, and its cache cannot be emptied;"
@@ -173,11 +171,10 @@ class VllmServerSampler:
 
     # ------------------------------------------------------------------------------------------------- requests
 
-    def _on_workers(self, method: str, *arguments: str) -> dict[str, Any]:
-        """The first worker's answer; with tensor parallelism all of them do the same."""
+    def _on_workers(self, method: str, *arguments: str) -> Any:
+        """The first worker's answer; with tensor and data parallelism all of them do the same."""
         body = {"method": method, "args": list(arguments), "timeout": self.timeout}
-        answers: list[dict[str, Any]] = self._ask("POST", "/collective_rpc", body)["results"]
-        return next((answer for answer in answers if "problem" in answer), answers[0])
+        return self._ask("POST", "/collective_rpc", body)["results"][0]
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return self.submit(self._request(method, path, body)).result()
@@ -204,7 +201,8 @@ class VllmServerSampler:
                 " mend rollouts.url; `callwright train ... --resume` goes on"
             ) from None
         except openai.APIStatusError as error:
-            text = " ".join(error.message.split())[:300]
+            said = error.body.get("message") if isinstance(error.body, dict) else None
+            text = " ".join(str(said or error.message).split())[:400]
             if error.status_code in (401, 403):
                 repair = f"put its key into the environment variable {self.key_env}"
             elif error.status_code == 404 and path != "/v1/completions":

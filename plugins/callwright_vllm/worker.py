@@ -34,19 +34,15 @@ class WeightsFromFiles:
         config = model.hf_config.to_dict()
         return {"dtype": str(model.dtype).removeprefix("torch."), **{name: config.get(name) for name in COMPARED}}
 
-    def callwright_load(self, folder: str) -> dict[str, str]:
-        """Take the weights in the folder's safetensors files. What goes wrong is in the answer: HTTP would say only
-        that something did."""
-        try:
-            files = sorted(Path(folder).glob("*.safetensors"))
-            if not files:
-                return {"problem": f"this machine sees no weights in {folder}: name a folder that both see"}
-            self.reload_weights(weights_iterator=_tensors(files))
-            if self.vllm_config.device_config.device_type == "cpu":
-                repack_heads(self.get_model())
-        except Exception as error:
-            return {"problem": f"{type(error).__name__}: {error}"}
-        return {}
+    def callwright_load(self, folder: str) -> None:
+        """Take the weights in the folder's safetensors files. Raises where there are none: with data parallelism vLLM
+        passes on what the first engine answers, but what any of them raises."""
+        files = sorted(Path(folder).glob("*.safetensors"))
+        if not files:
+            raise FileNotFoundError(f"no weights in {folder}: rollouts.folder must be a place that both machines see")
+        self.reload_weights(weights_iterator=_tensors(files))
+        if self.vllm_config.device_config.device_type == "cpu":
+            repack_heads(self.get_model())
 
 
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,22 +38,21 @@ def policy():
     return Policy(load_model(SMOL, device="cpu", dtype="float32").model)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
+@contextmanager
+def serving(folder, model, *options, **environment):
     """Where a server is, started as a user starts it."""
-    folder = tmp_path_factory.mktemp("server")
     recipe = folder / "recipe.yaml"
     recipe.write_text(
-        f"model: {{name: '{SMOL}', device: cpu, precision: float32}}\n"
+        f"model: {{name: '{model}', device: cpu, precision: float32}}\n"
         "dialect: python_calls\ndata: {source: {use: jsonl, path: rows.jsonl}}\nrewards: {use: [ast_match]}\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    options = ["--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-bytes", str(2**29)]
+    options = ["--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-bytes", str(2**29), *options]
     command = [sys.executable, "-m", "callwright_vllm.serve", str(recipe), "--port", str(port), "--", *options]
-    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"} | environment
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -69,6 +68,12 @@ def server(tmp_path_factory):
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("server"), SMOL) as url:
+        yield url
 
 
 @pytest.fixture(scope="module", params=["vllm", "vllm_server"])
@@ -404,3 +409,29 @@ def test_a_server_of_another_model_is_refused(server, policy, smol_tokenizer, mo
     with pytest.raises(CallwrightError, match="its num_hidden_layers is 30, not 31; start it with this run's recipe"):
         sampler.start(policy, smol_tokenizer, SimpleNamespace(seed=0))
     sampler.close()
+
+
+def test_a_server_of_several_workers(tiny_model_folder, tmp_path, monkeypatch):
+    """Two engines of two workers each: all of them take the weights, and say so when they see none."""
+    folder = tiny_model_folder(hidden_size=128, intermediate_size=256, head_dim=32, initializer_range=0.1)
+    loaded = load_model(str(folder), device="cpu", dtype="float32")
+    policy = Policy(loaded.model)
+    prompts = [loaded.tokenizer.encode(question) for question in QUESTIONS]
+    request = GenerationRequest(prompts, torch.arange(3).repeat_interleave(4), SamplingPlan(torch.ones(12)), 8, [2])
+    parallel = ("--tensor-parallel-size", "2", "--data-parallel-size", "2")
+    with serving(tmp_path, folder, *parallel, VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS="1") as url:
+        sampler = VllmServerSampler(url)
+        sampler.start(policy, loaded.tokenizer, SimpleNamespace(seed=0))
+        for update in range(3):
+            sampler.synchronise()
+            assert difference(policy, request, sampler.generate(request)) < CLOSE
+            change(policy.model, update)
+            assert difference(policy, request, sampler.generate(request)) > 0.05
+            sampler.weights_changed()
+        monkeypatch.setattr("callwright_vllm.weights.write_weights", lambda *_: None)
+        with pytest.raises(CallwrightError, match=r"no weights in .*rollouts\.folder must be"):
+            sampler.synchronise()
+        sampler.close()
+    served = (tmp_path / "log").read_text()
+    for engine in ("EngineCore_DP0", "EngineCore_DP1"):
+        assert f"({engine}" in served
