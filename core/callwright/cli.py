@@ -191,7 +191,13 @@ def plan(
         typer.Option(help="ddp, fsdp, zero2 or zero3. Default: ddp if it fits, else fsdp.", show_default=False),
     ] = None,
     rollouts: Annotated[
-        str | None, typer.Option(help="local or vllm. Default: the recipe's.", show_default=False)
+        str | None, typer.Option(help="local, vllm or vllm_server. Default: the recipe's.", show_default=False)
+    ] = None,
+    server_gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a vLLM server, beside the others, an engine on each. Default: 1.", show_default=False
+        ),
     ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Mean length of a prompt.")] = 1024,
     shared_tokens: Annotated[int, typer.Option(min=0, help="Of them those with which all prompts begin.")] = 0,
@@ -231,6 +237,7 @@ def plan(
         nodes=nodes,
         sharding=sharding,
         rollouts=rollouts,
+        server_gpus=server_gpus,
         prompt_tokens=prompt_tokens,
         shared_tokens=shared_tokens,
         completion_tokens=completion_tokens,

@@ -481,13 +481,15 @@ def test_the_share_of_the_peak_rate_is_one_that_trainers_reach(weights, hidden, 
 @st.composite
 def settings_of_runs(draw):
     gpus = draw(st.sampled_from([1, 2, 4, 8, 16]))
+    rollouts = draw(st.sampled_from(["local", "vllm", "vllm_server"]))
     return setting(
         draw(st.sampled_from(list(SHAPES.values()))),
         hardware=draw(st.sampled_from(list(HARDWARE.values()))),
         gpus=gpus,
         nodes=max(1, gpus // 8),
         sharding="none" if gpus == 1 else draw(st.sampled_from(["ddp", "fsdp", "zero2", "zero3"])),
-        rollouts=draw(st.sampled_from(["local", "vllm"])),
+        rollouts=rollouts,
+        server_gpus=draw(st.integers(1, 8)) if rollouts == "vllm_server" else 0,
         numbers=draw(st.sampled_from(["float32", "autocast", "bfloat16"])),
         lora_rank=draw(st.sampled_from([None, 8, 64])),
         checkpointing=draw(st.booleans()),
@@ -560,6 +562,18 @@ def test_time_falls_as_assumed_shares_rise(here, share):
     assert peak_flops(here) >= here.hardware.flops_float32
 
 
+@given(settings_of_runs())
+def test_a_server_draws_like_as_many_gpus_that_draw_beside_the_training(here):
+    server = here.with_changes(rollouts="vllm_server", server_gpus=here.gpus)
+    beside = here.with_changes(rollouts="vllm", server_gpus=0)
+    for part in ("prefill", "decode", "score", "update"):
+        assert getattr(step_time(server), part) == getattr(step_time(beside), part)
+    assert memory(server).total.generating < memory(beside).total.generating
+    more = server.with_changes(server_gpus=server.server_gpus * 2)
+    assert memory(more) == memory(server)
+    assert step_time(more).decode <= step_time(server).decode
+
+
 @settings(max_examples=10)
 @given(settings_of_runs())
 def test_repairs_are_there_only_where_they_are_needed(here):
@@ -621,6 +635,10 @@ def test_the_table_says_what_is_needed_and_assumed(recipe):
     ):
         assert words in text
     assert "calculated, not measured" in text
+    text = " ".join(run(recipe, "--rollouts", "vllm_server", "--server-gpus", 2).output.split())
+    assert "local" not in text
+    assert f"callwright_vllm.serve {recipe} -- --data-parallel-size 2 to run it: callwright train {recipe}" in text
+    assert f"{recipe} rollouts=vllm_server" in text
 
 
 def test_options_reach_the_numbers(recipe):
@@ -638,6 +656,12 @@ def test_options_reach_the_numbers(recipe):
     assert planned(recipe, "--prompt-tokens", 100)["seconds"]["prefill"] < plain["seconds"]["prefill"]
     assert planned(recipe, "--shared-tokens", 900)["seconds"]["update"] < plain["seconds"]["update"]
     assert planned(recipe, "--completion-tokens", 100)["seconds"]["update"] < plain["seconds"]["update"]
+    server = planned(recipe, "rollouts=vllm_server")
+    assert server["server_gpus"] == 1
+    assert "KV cache" not in {part["name"] for part in server["memory"]["parts"]}
+    two = planned(recipe, "--rollouts", "vllm_server", "--server-gpus", 2)
+    assert two["seconds"]["decode"] < server["seconds"]["decode"]
+    assert server["seconds"]["weight_sync"] == pytest.approx(2 * server["model"]["parameters"] / 1e9)
     small_cache = planned(recipe, "rollouts={use: vllm, cache_gib: 2}")
     assert small_cache["assumptions"]["vllm_cache"] == 2 * 2**30
 
@@ -648,7 +672,10 @@ def test_options_reach_the_numbers(recipe):
         (["--gpu", "h20"], "did you mean 'h200'"),
         (["--sharding", "zero2"], "--gpus 8"),
         (["--sharding", "dp", "--gpus", "8"], "choose ddp, fsdp, zero2 or zero3"),
-        (["--rollouts", "sglang"], "choose local or vllm"),
+        (["--rollouts", "sglang"], "choose local, vllm or vllm_server"),
+        (["--server-gpus", "2"], "write --rollouts vllm_server as well"),
+        (["--gpu", "cpu", "--rollouts", "vllm_server"], "write --rollouts local as well"),
+        (["--gpu", "l4", "--rollouts", "vllm_server", "--model-shape", "qwen2.5-32b"], "write another --gpu; tensor"),
         (["--gpu", "cpu", "--gpus", "2"], "--gpus"),
         (["--assume", "mfuu=0.3"], "did you mean 'mfu'"),
         (["--assume", "bandwidth"], "NAME=VALUE"),
@@ -676,6 +703,7 @@ def test_a_mistake_is_answered_with_its_repair(recipe, words, says):
         ["--gpu", "h100", "train.max_new_tokens=8192", "train.prompts_per_step=256", "--gpus", "8"],
         ["--gpu", "a100-80", "--model-shape", "qwen2.5-7b", "train.kl=0.001", "--gpus", "4"],
         ["--gpu", "h100", "--model-shape", "qwen2.5-7b", "train.kl=0.001", "--gpus", "8", "--rollouts", "vllm"],
+        ["--gpu", "h100", "--model-shape", "qwen2.5-7b", "train.kl=0.001", "--gpus", "7", "--rollouts", "vllm_server"],
     ],
 )
 def test_what_is_proposed_makes_it_fit(recipe, words):

@@ -74,7 +74,7 @@ def memory(setting: Setting) -> Memory:
     reference = weights if setting.reference and setting.lora_rank is None else 0
     engine = vllm_weight_bytes(setting.shape) if setting.rollouts == "vllm" else 0
     pool = vllm_cache_bytes(setting) if setting.rollouts == "vllm" else 0
-    cache = pool or local_cache_bytes(setting)
+    cache = local_cache_bytes(setting) if setting.rollouts == "local" else pool
     reserve = CPU_PROCESS if setting.hardware.name == "cpu" else setting.hardware.memory * setting.assumptions.reserve
     parts = (
         # Each process loads the whole model before it is cut into parts.
@@ -140,7 +140,7 @@ def cast_bytes(setting: Setting) -> tuple[float, float]:
         return 0, 0
     shape = setting.shape
     everything, frozen = 2 * (shape.products + shape.head), setting.lora_rank is not None
-    drawing = 0 if setting.rollouts == "vllm" else 2 * shape.head if frozen else everything
+    drawing = 0 if setting.rollouts != "local" else 2 * shape.head if frozen else everything
     return drawing, 2 * (shape.layer_products + shape.head) if frozen and setting.checkpointing else everything
 
 
@@ -235,7 +235,9 @@ def local_cache_bytes(setting: Setting) -> float:
 
 def prefill_bytes(setting: Setting) -> float:
     """While prompts are encoded, all of a GPU's at once: the MLP's three tensors, and four as wide as the model. vLLM
-    encodes at most 8,192 tokens at once."""
+    encodes at most 8,192 tokens at once, a server nothing here."""
+    if setting.rollouts == "vllm_server":
+        return 0
     e = 4 if setting.numbers == "float32" else 2
     state = 2 if setting.numbers == "bfloat16" else 4
     tokens = setting.encoded_tokens
@@ -247,6 +249,8 @@ def prefill_bytes(setting: Setting) -> float:
 def sampling_bytes(setting: Setting) -> float:
     """The logits of all rows while a token is drawn, and the attention's scores of one layer (a GPU's path holds three
     float32 numbers for each head and visible token)."""
+    if setting.rollouts == "vllm_server":
+        return 0
     rows = setting.rows_here
     if setting.rollouts == "vllm":
         return min(rows, vllm_rows(setting)) * setting.shape.vocabulary * SAMPLING_BYTES

@@ -63,6 +63,7 @@ class Plan:
             "nodes": setting.nodes,
             "sharding": setting.sharding,
             "rollouts": setting.rollouts,
+            "server_gpus": setting.server_gpus,
             "numbers": setting.numbers,
             "memory": {
                 "parts": [asdict(part) for part in self.memory.parts],
@@ -141,7 +142,8 @@ def _changes(setting: Setting) -> Iterator[Possible]:
     if setting.rollouts == "local" and setting.hardware.name != "cpu":
         remark = "vLLM draws as many rows at once as its cache holds"
         yield Change("rollouts=vllm", remark, 60), {"rollouts": "vllm"}
-    if (setting.rollouts == "vllm" or setting.hardware.name != "cpu") and setting.assumptions.vllm_cache > 4 * GIB:
+    beside = setting.rollouts == "vllm" or (setting.rollouts == "local" and setting.hardware.name != "cpu")
+    if beside and setting.assumptions.vllm_cache > 4 * GIB:
         little = setting.assumptions.changed({"vllm_cache": 4 * GIB})
         remark = "fewer rows at once: drawing takes longer"
         values: dict[str, object] = {"rollouts": "vllm", "assumptions": little}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from callwright.planning.hardware import GIB, ON_A_CPU, Assumptions, Hardware
 from callwright.planning.shapes import ModelShape
@@ -18,7 +18,7 @@ Sharding = Literal["none", "ddp", "fsdp", "zero2", "zero3"]
 SHARDINGS: tuple[Sharding, ...] = ("ddp", "fsdp", "zero2", "zero3")
 Numbers = Literal["float32", "autocast", "bfloat16"]
 """Weights and arithmetic in float32; weights in float32, arithmetic in bfloat16; both in bfloat16."""
-Rollouts = Literal["local", "vllm"]
+Rollouts = Literal["local", "vllm", "vllm_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Setting:
     passes: int
     steps: int
     assumptions: Assumptions
+    server_gpus: int = 0
+    """Of a vLLM server, beside `gpus`: an engine on each, with the whole model."""
     reference_for_kl: bool = False
     """The reference model is there for `train.kl` alone."""
 
@@ -64,6 +66,14 @@ class Setting:
     @property
     def rows_here(self) -> int:
         return self.prompts_here * self.group
+
+    @property
+    def drawing(self) -> Setting:
+        """That of the GPUs on which completions are drawn: the server's, where there is one, else this."""
+        if self.rollouts != "vllm_server":
+            return self
+        sharding: Sharding = "none" if self.server_gpus == 1 else "ddp"
+        return replace(self, gpus=self.server_gpus, nodes=1, sharding=sharding, rollouts="vllm", server_gpus=0)
 
     @property
     def sharded_weights(self) -> bool:
@@ -116,6 +126,7 @@ def setting_of(
     nodes: int = 1,
     sharding: Sharding | None = None,
     rollouts: Rollouts | None = None,
+    server_gpus: int | None = None,
     prompt_tokens: int = 1024,
     shared_tokens: int = 0,
     completion_tokens: int | None = None,
@@ -125,8 +136,9 @@ def setting_of(
     """What a recipe is on a machine.
 
     gpus: of each of the `nodes` machines. sharding: None is no sharding for one GPU, else "ddp". rollouts: None is what
-    the recipe says. completion_tokens: None is the longest that the recipe allows. needs_reference: an explorer needs a
-    reference model, so that there is one also where `train.kl` is 0.
+    the recipe says. server_gpus: of the vLLM server; None is 1 where there is one. completion_tokens: None is the
+    longest that the recipe allows. needs_reference: an explorer needs a reference model, so that there is one also
+    where `train.kl` is 0.
 
     Raises CallwrightError for what cannot be together.
     """
@@ -148,14 +160,18 @@ def setting_of(
         )
     if rollouts is None:
         name = recipe.rollouts.use.rpartition(":")[2]
-        if name not in ("local", "vllm"):
+        if name not in get_args(Rollouts):
             raise CallwrightError(
-                f"rollouts: nothing is known of the speed of '{name}'; write --rollouts local or vllm"
+                f"rollouts: nothing is known of the speed of '{name}'; write --rollouts local, vllm or vllm_server"
             )
-        rollouts = "vllm" if name == "vllm" else "local"
+        rollouts = cast("Rollouts", name)
+    if server_gpus is not None and rollouts != "vllm_server":
+        raise CallwrightError(f"--server-gpus {server_gpus} needs a server: write --rollouts vllm_server as well")
+    if hardware.name == "cpu" and rollouts == "vllm_server":
+        raise CallwrightError("--gpu cpu: the estimate is of one process; write --rollouts local as well")
     default = dict(ON_A_CPU) if hardware.name == "cpu" else {}
-    if rollouts == "vllm":
-        default |= _cache_of_vllm(recipe, shape, hardware)
+    if rollouts != "local":
+        default |= _cache_of_vllm(recipe, shape, hardware, rollouts)
     bf16 = model.precision == "bfloat16" or (model.precision == "auto" and hardware.bf16)
     return Setting(
         shape=shape,
@@ -179,13 +195,23 @@ def setting_of(
         passes=train.passes,
         steps=train.steps,
         assumptions=Assumptions().changed({**default, **(assumed or {})}),
+        server_gpus=(server_gpus or 1) if rollouts == "vllm_server" else 0,
         reference_for_kl=not needs_reference,
     )
 
 
-def _cache_of_vllm(recipe: Recipe, shape: ModelShape, hardware: Hardware) -> dict[str, float]:
-    """The cache's bytes, where the recipe's options of `rollouts: vllm` say how large it is."""
-    options = recipe.rollouts.options
+SERVER_SHARE = 0.92
+"""Of its GPU's memory that a vLLM server takes: vLLM 0.31's default `gpu_memory_utilization`."""
+
+
+def _cache_of_vllm(recipe: Recipe, shape: ModelShape, hardware: Hardware, rollouts: Rollouts) -> dict[str, float]:
+    """The cache's bytes: what is left to a server; or where the recipe's options of `rollouts: vllm` say it."""
+    options: dict[str, object] = dict(recipe.rollouts.options)
+    place, repair = "rollouts.gpu_memory_utilization", "write a larger share, or another --gpu"
+    if rollouts == "vllm_server":
+        options = {"gpu_memory_utilization": SERVER_SHARE}
+        place = f"--gpu {hardware.name}"
+        repair = "write another --gpu; tensor parallelism, which would put it on several, is not calculated here"
     gib, share = options.get("cache_gib"), options.get("gpu_memory_utilization")
     if isinstance(gib, int | float):
         return {"vllm_cache": gib * GIB}
@@ -194,8 +220,8 @@ def _cache_of_vllm(recipe: Recipe, shape: ModelShape, hardware: Hardware) -> dic
     left = share * hardware.memory - 2 * shape.parameters
     if left <= 0:
         raise CallwrightError(
-            f"rollouts.gpu_memory_utilization: {share} of {hardware.memory / GIB:.0f} GiB does not hold vLLM's copy of"
-            f" the weights, {2 * shape.parameters / GIB:.1f} GiB; write a larger share, or another --gpu"
+            f"{place}: {share} of {hardware.memory / GIB:.0f} GiB does not hold vLLM's copy of the weights,"
+            f" {2 * shape.parameters / GIB:.1f} GiB; {repair}"
         )
     return {"vllm_cache": left}
 

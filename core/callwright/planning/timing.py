@@ -33,7 +33,7 @@ class StepTime:
     exchange: float
     """Sending gradients and weights between GPUs, as far as the update does not hide it."""
     weight_sync: float
-    """Making weights whole to draw with, and handing them to vLLM."""
+    """Making weights whole to draw with, and handing them to vLLM: in memory, or as files to its server."""
 
     @property
     def seconds(self) -> float:
@@ -152,9 +152,9 @@ def step_time(setting: Setting) -> StepTime:
     rate = peak_flops(setting) * assumed.mfu
     moving = setting.hardware.bandwidth * assumed.bandwidth
     tokens, pairs, scored = pass_sizes(setting)
-    prefill = forward_flops(
-        shape, setting.encoded_tokens, setting.encoded_tokens * setting.prompt_tokens / 2, setting.prompts_here
-    )
+    drawing = setting.drawing
+    encoded = drawing.encoded_tokens
+    prefill = forward_flops(shape, encoded, encoded * setting.prompt_tokens / 2, drawing.prompts_here)
     once_more = forward_flops(shape, tokens, pairs, scored) / rate
     # AdamW reads weight, gradient and both means, and writes all but the gradient.
     adam = 7 * setting.trained * setting.trained_bytes / setting.shards / moving
@@ -164,10 +164,12 @@ def step_time(setting: Setting) -> StepTime:
     sync = weights / link_rate(setting) if setting.sharded_weights else 0.0
     if setting.rollouts == "vllm":
         sync += (weights + 2 * shape.parameters) / moving
+    elif setting.rollouts == "vllm_server":
+        sync += 2 * shape.parameters / assumed.weight_files
     return StepTime(
         prefill=prefill / rate,
-        decode=decode_seconds(setting),
-        score=once_more if setting.rollouts == "vllm" else 0.0,
+        decode=decode_seconds(drawing),
+        score=once_more if setting.rollouts != "local" else 0.0,
         reference=once_more if setting.reference else 0.0,
         update=setting.passes * (computing + adam),
         exchange=setting.passes * max(0.0, sending - computing),

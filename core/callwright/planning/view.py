@@ -49,6 +49,8 @@ def print_plan(console: Console, plan: Plan, recipe: str) -> None:
         f"{plan.tokens_per_second:,.0f} completion tokens/s, {plan.steps_per_hour:,.1f} steps an hour,"
         f" {plan.hours:,.1f} hours for {plan.setting.steps} steps; rewards, evaluations and checkpoints come on top"
     )
+    if plan.setting.rollouts == "vllm_server":
+        line(f"on the server's GPUs: {server_command(plan, recipe)}")
     line(f"to run it: {command(plan, recipe)}")
     line(_assumed(plan), "dim")
 
@@ -61,6 +63,8 @@ def command(plan: Plan, recipe: str) -> str:
         # Two GiB more than weights and cache: vLLM counts what it computes with, too.
         share = (vllm_weight_bytes(setting.shape) + vllm_cache_bytes(setting) + 2 * GIB) / setting.hardware.memory
         overrides = f" rollouts='{{use: vllm, gpu_memory_utilization: {min(share, 0.95):.2f}}}'"
+    elif setting.rollouts == "vllm_server" and " rollouts" not in recipe:
+        overrides = " rollouts=vllm_server"
     if setting.gpus == 1:
         return f"callwright train {recipe}{overrides}"
     words = f"accelerate launch --config_file recipes/accelerate/{FILES[setting.sharding]}.yaml"
@@ -70,15 +74,23 @@ def command(plan: Plan, recipe: str) -> str:
     return f"{words} -m callwright train {recipe} engine=trl{overrides}"
 
 
+def server_command(plan: Plan, recipe: str) -> str:
+    """What is typed where vLLM's server runs, before the training starts."""
+    engines = plan.setting.server_gpus
+    more = f" -- --data-parallel-size {engines}" if engines > 1 else ""
+    return f"python -m callwright_vllm.serve {recipe}{more}"
+
+
 def _what(plan: Plan) -> str:
     setting, shape = plan.setting, plan.setting.shape
     trained = f"LoRA of rank {setting.lora_rank}" if setting.lora_rank else "all weights trained"
     machines = f"{setting.gpus} x {setting.hardware.name}" if setting.hardware.name != "cpu" else "this CPU"
     machines += f" in {setting.nodes} machines" if setting.nodes > 1 else ""
+    server = f" from {setting.server_gpus} x {setting.hardware.name} more" if setting.server_gpus else ""
     return (
         f"{shape.name}: {shape.parameters / 1e9:.2f} billion weights, {trained}, {setting.numbers};"
         f" {setting.prompts} x {setting.group} completions of at most {setting.max_new_tokens} tokens a step;"
-        f" {machines}{SHARDED[setting.sharding]}; {setting.rollouts} rollouts"
+        f" {machines}{SHARDED[setting.sharding]}; {setting.rollouts} rollouts{server}"
     )
 
 
@@ -143,8 +155,9 @@ def _assumed(plan: Plan) -> str:
 
 def _relevant(plan: Plan) -> dict[str, float]:
     setting = plan.setting
-    vllm, alone = setting.rollouts == "vllm", setting.gpus == 1
+    vllm, alone = setting.rollouts != "local", setting.gpus == 1
     left_out = {"layer_launch"} if vllm else {"vllm_layer", "vllm_cache"}
+    left_out |= set() if setting.rollouts == "vllm_server" else {"weight_files"}
     left_out |= {"link", "node_link"} if alone else {"node_link"} if setting.nodes == 1 else set()
     left_out |= {"reserve"} if setting.hardware.name == "cpu" else set()
     return {name: value for name, value in asdict(setting.assumptions).items() if name not in left_out}
