@@ -57,7 +57,7 @@ def serving(folder, model, *options, **environment):
     with log.open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        until = time.monotonic() + 300
+        until = time.monotonic() + 600
         while time.monotonic() < until and process.poll() is None:
             with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
                 break
