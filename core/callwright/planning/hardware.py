@@ -99,7 +99,7 @@ class Assumptions:
     """Seconds by which a token takes longer for each layer than its bytes do; `vllm` rollouts."""
     vllm_cache: float = 16 * GIB
     """Bytes of vLLM's cache on each GPU; at least one longest row."""
-    weight_files: float = 1e9
+    weight_files: float = 0.6e9
     """Bytes a second that weights take to a vLLM server: written, and read there."""
     reserve: float = 0.08
     """Share of a GPU's memory that torch, CUDA and fragmentation take."""
