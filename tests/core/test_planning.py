@@ -524,13 +524,21 @@ def grown(here, name):
     return here.with_changes(**{name: getattr(here, name) * 2})
 
 
+def peak_but_for_vllms_logits(here):
+    """Of those it holds fewer where rows are longer: fewer fit into its cache at once."""
+    found = memory(here)
+    vllm = here.rollouts == "vllm"
+    parts = tuple(replace(part, generating=0) if vllm and part.name == "logits" else part for part in found.parts)
+    return replace(found, parts=parts).peak
+
+
 @given(
     settings_of_runs(),
     st.sampled_from(["layers", "hidden", "intermediate", "vocabulary", "prompts", "group", "prompt_tokens"]),
 )
 def test_more_of_anything_needs_no_less_memory_and_time(here, name):
     more = grown(here, name)
-    assert memory(more).peak >= memory(here).peak * (1 - 1e-9)
+    assert peak_but_for_vllms_logits(more) >= peak_but_for_vllms_logits(here) * (1 - 1e-9)
     for part in ("prefill", "decode", "score", "reference", "update", "weight_sync"):
         # Not of the exchange: where a row is longer than the micro-batch may be, longer rows are fewer micro-batches.
         assert getattr(step_time(more), part) >= getattr(step_time(here), part) * (1 - 1e-9)
