@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -230,8 +231,9 @@ def plan(
     from callwright.planning.view import print_plan
     from callwright.recipe import load_recipe
 
+    loaded = load_recipe(recipe, overrides or [])
     found = plan_recipe(
-        load_recipe(recipe, overrides or []),
+        loaded,
         gpu=gpu,
         gpus=gpus,
         nodes=nodes,
@@ -247,7 +249,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
-        print_plan(Console(), found, " ".join(map(str, [recipe, *(overrides or [])])))
+        print_plan(Console(), found, shlex.join(map(str, [recipe, *(overrides or [])])), loaded.rollouts)
 
 
 # -------------------------------------------------------------------------------------------------- compare

@@ -394,6 +394,7 @@ class Run:
         with self.learner.timeline.span(phase):
             result = result_of(self.answers(tasks, phase))
         self.hooks.load_state_dict(plugins)  # no plugin learns from an evaluation
+        self.hooks.take_metrics()  # and they are not the next step's
         return result
 
     def answers(self, tasks: Sequence[Task], phase: str) -> list[Outcome]:

@@ -15,7 +15,7 @@ from callwright.types import Rollouts
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from callwright_trl.processes import from_main, gathered, share_of, through, whole_weights
+from callwright_trl.processes import from_main, gathered, share_generators, share_of, through, whole_weights
 
 
 @dataclass
@@ -79,6 +79,7 @@ class SharedLearner(Learner):
         told = from_main((rollouts.verdicts, rollouts.rewards, problem, self.hooks.reward_news()))
         rollouts.verdicts, rollouts.rewards, problem, news = told
         self.hooks.take_reward_news(news)
+        share_generators()
         return self.total(rollouts, problem)
 
     def reference_logps(self, rollouts: Rollouts) -> Tensor:
@@ -101,10 +102,19 @@ class SharedLearner(Learner):
         if not rows:
             return None
         count = self.processes.num_processes * parts
-        everybody = deal(rows, [int(n) for n in rollouts.lengths], rollouts.group_ids.tolist(), count)
+        everybody = deal(rows, self.tokens_by_row(rollouts, rows), count)
         mine = [everybody[part * self.processes.num_processes + self.processes.process_index] for part in range(parts)]
         old = OldScores.empty(rollouts, self.hooks.top_logps, self.policy.device)
         return Parts(rollouts, shares, old, mine)
+
+    def tokens_by_row(self, rollouts: Rollouts, rows: list[int]) -> dict[int, int]:
+        """What each of these rows adds to a pass forward: its completion, and its prompt, which a group has once."""
+        lengths, groups = rollouts.lengths.tolist(), rollouts.group_ids.tolist()
+        first = {groups[row]: row for row in reversed(rows)} if self.policy.packed else {}
+        return {
+            row: int(lengths[row]) + (len(rollouts.prompt_ids[row]) if first.get(groups[row], row) == row else 0)
+            for row in rows
+        }
 
     def no_loss(self, rollouts: Rollouts) -> Tensor:
         """0 with a gradient of 0, of one row: every process must take part in every exchange of gradients."""
@@ -120,13 +130,13 @@ class SharedLearner(Learner):
         return self.loss_of(self.micro_batch(parts.rollouts, rows, parts.shares, parts.old, first_pass=first_pass))
 
 
-def deal(rows: list[int], lengths: list[int], groups: list[int], count: int) -> list[list[int]]:
-    """`rows` in `count` neighbouring pieces of about as many tokens each; rows of a group are cut apart only where a
-    piece ends. The pieces are in the rows' order, and together they are all rows."""
-    total, spent = sum(lengths[row] for row in rows), 0
+def deal(rows: list[int], tokens: dict[int, int], count: int) -> list[list[int]]:
+    """`rows` in `count` neighbouring pieces of about as many tokens each. The pieces are in the rows' order, and
+    together they are all rows."""
+    total, spent = sum(tokens[row] for row in rows), 0
     pieces: list[list[int]] = [[] for _ in range(count)]
     for row in rows:
-        middle = spent + lengths[row] / 2
+        middle = spent + tokens[row] / 2
         pieces[min(int(middle * count / max(total, 1)), count - 1)].append(row)
-        spent += lengths[row]
+        spent += tokens[row]
     return pieces

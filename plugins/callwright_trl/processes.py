@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
@@ -32,6 +34,17 @@ def from_main(value: T) -> T:
     held: list[T] = [value]
     broadcast_object_list(held)
     return held[0]
+
+
+def share_generators() -> None:
+    """Give every process the global random generators of the main one, where rewards may have drawn from them: plugins
+    draw the same everywhere. Every process must call this."""
+    if PartialState().num_processes == 1:
+        return
+    python, numpy, torchs = from_main((random.getstate(), np.random.get_state(), torch.get_rng_state()))
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(torchs)
 
 
 @contextmanager

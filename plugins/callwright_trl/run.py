@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,14 @@ from callwright.types import CallwrightError, Task
 from torch.distributed.fsdp import FSDPModule
 
 from callwright_trl.learner import SharedLearner
-from callwright_trl.processes import from_main, gathered, share_of
+from callwright_trl.processes import from_main, gathered, share_generators, share_of
 
 if TYPE_CHECKING:
     from callwright_trl.trainer import CallwrightTrainer
+
+
+WAIT = timedelta(hours=3)
+"""As long, processes wait for one another. NCCL's ten minutes are less than a slow reward may take, or a checkpoint."""
 
 
 def processes_of_the_launcher(device: str) -> PartialState:
@@ -34,12 +39,17 @@ def processes_of_the_launcher(device: str) -> PartialState:
     on_cpu = device == "cpu" or not torch.accelerator.is_available()
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # for whoever in these libraries asks first, too
-    state = PartialState(cpu=on_cpu)
+    state = PartialState(cpu=on_cpu, timeout=WAIT)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
         raise CallwrightError(
             f"engine: trl: {started} processes were started, and accelerate sees {state.num_processes}; start them with"
             " `accelerate launch -m callwright train ...`"
+        )
+    if not on_cpu and state.num_processes == 1 and torch.cuda.device_count() > 1:
+        raise CallwrightError(
+            f"engine: trl: one process sees {torch.cuda.device_count()} GPUs; start one for each with"
+            " `accelerate launch -m callwright train ...`, or show it one alone: CUDA_VISIBLE_DEVICES=0"
         )
     return state
 
@@ -171,4 +181,5 @@ class TrlRun(Run):
         own = [tasks[i] for i in mine]
         with self.learner.whole_model():
             outcomes = super().answers(own, phase) if own else []
+        share_generators()
         return [outcome for part in gathered(outcomes) for outcome in part]

@@ -7,6 +7,7 @@ weights. Which completions there are, which loss, and what follows is the run's.
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections import defaultdict
@@ -227,10 +228,14 @@ def _no_reward(**_: Any) -> list[float | None]:
 def _arguments(run: TrlRun, parts: int) -> GRPOConfig:
     """TRL's arguments, as far as they have a meaning where the run decides the rest."""
     recipe, train = run.recipe, run.recipe.train
+    # Without it FSDP2 would keep the gradient of all weights in every process until the step's last part.
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    accumulation = {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if fsdp else None
     return GRPOConfig(
         output_dir=str(run.folder),
         seed=recipe.seed,
         use_cpu=run.device == "cpu",
+        accelerator_config=accumulation,
         max_steps=train.steps * train.passes,
         per_device_train_batch_size=train.group_size,
         gradient_accumulation_steps=parts,

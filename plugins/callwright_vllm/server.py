@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from callwright_vllm.requests import Ask, Completion
 
 START = "python -m callwright_vllm.serve RECIPE"
+RETRIES = 3
 
 
 @dataclass
@@ -43,7 +44,8 @@ class VllmServerSampler:
     """Where the weights are written, for a moment: a folder that trainer and server see under the same name. Default: a
     temporary folder, for a server on the same machine."""
     timeout: float = 1800.0
-    """Seconds that a request may take; a step's last one waits for all the others."""
+    """Seconds that a request may take until it is asked again, three times; a step's last one waits for all the
+    others."""
     key_env: str = "VLLM_API_KEY"
     """The environment variable with the server's key, if it asks for one."""
 
@@ -75,7 +77,7 @@ class VllmServerSampler:
         self.main = self.processes == 1 or torch.distributed.get_rank() == 0
         # Its own retries are enough here: a server of one's own has no rate limit to obey.
         self.client = openai.AsyncOpenAI(
-            base_url=self.url, api_key=key_in(self.key_env) or "none", timeout=self.timeout, max_retries=3
+            base_url=self.url, api_key=key_in(self.key_env) or "none", timeout=self.timeout, max_retries=RETRIES
         )
         self.submit = self.open.enter_context(event_loop(self.client.close))
         (model,) = self._ask("GET", "/v1/models")["data"][:1]
@@ -118,6 +120,8 @@ class VllmServerSampler:
         self.stale = False
 
     def _send(self) -> None:
+        from safetensors import SafetensorError
+
         from callwright_vllm.weights import write_weights
 
         try:
@@ -126,7 +130,7 @@ class VllmServerSampler:
                 folder.chmod(0o755)  # the server may run under another name
                 write_weights(self.policy.causal_lm, folder, self.dtype)
                 self._on_workers("callwright_load", str(folder))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter for a full disk
             raise CallwrightError(
                 f"rollouts: the weights cannot be written for vLLM: {error}; name another place: rollouts.folder=PATH"
             ) from error
@@ -192,8 +196,8 @@ class VllmServerSampler:
                 response = await self.client.post(path, body=body, cast_to=httpx2.Response)
         except openai.APITimeoutError:
             raise CallwrightError(
-                f"rollouts: the vLLM server at {self.url} gave no answer within {self.timeout:g} s; look at its log, or"
-                " raise rollouts.timeout"
+                f"rollouts: the vLLM server at {self.url} gave no answer within {self.timeout:g} s,"
+                f" {RETRIES + 1} times; look at its log, or raise rollouts.timeout"
             ) from None
         except openai.APIConnectionError as error:
             raise CallwrightError(

@@ -33,6 +33,7 @@ from callwright.planning.memory import (
 )
 from callwright.planning.shapes import known_shape, shape_from_config
 from callwright.planning.timing import forward_flops, peak_flops, step_time, update_flops
+from callwright.recipe import load_recipe
 from callwright.sampling import SamplingPlan, generate
 from callwright.testing.tiny import tiny_tokenizer
 from hypothesis import given, settings
@@ -647,6 +648,24 @@ def test_the_table_says_what_is_needed_and_assumed(recipe):
     assert "local" not in text
     assert f"callwright_vllm.serve {recipe} -- --data-parallel-size 2 to run it: callwright train {recipe}" in text
     assert f"{recipe} rollouts=vllm_server" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "use", "ends"),
+    [
+        (["rollouts=vllm_server", "rollouts.url=http://gpu7:8000"], "vllm_server", "rollouts.url=http://gpu7:8000"),
+        (["rollouts={use: vllm, cache_gib: 8}"], "vllm", "'rollouts={use: vllm, cache_gib: 8}'"),
+        (["rollouts={use: vllm, max_model_len: 4096}"], "vllm", "rollouts.gpu_memory_utilization=0.32"),
+        (["rollouts=vllm", "--rollouts", "local"], "local", "rollouts=vllm rollouts=local"),
+        (["--rollouts", "vllm"], "vllm", " rollouts=vllm rollouts.gpu_memory_utilization=0.32"),
+    ],
+)
+def test_the_command_keeps_what_the_recipe_says_of_rollouts(recipe, words, use, ends):
+    text = " ".join(run(recipe, *words).output.split())
+    typed = text.partition("to run it: callwright train ")[2].partition(" calculated")[0]
+    assert typed.endswith(ends)
+    loaded = load_recipe(recipe, shlex.split(typed)[1:])
+    assert loaded.rollouts.use == use
 
 
 def test_options_reach_the_numbers(recipe):

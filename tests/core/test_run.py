@@ -134,6 +134,25 @@ class Counting:
     assert [line["reward"] for line in metrics(tmp_path / "run")] == [6, 12]
 
 
+def test_what_rewards_report_is_of_the_steps_rows_alone(make_recipe: MakeRecipe, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "reports.py").write_text(
+        """
+from callwright import Verdict, hookimpl
+
+class Rows:
+    @hookimpl
+    def score(self, rollouts):
+        self.rows = len(rollouts.texts)
+        return [Verdict(len(text) % 3) for text in rollouts.texts]
+
+    def take_metrics(self):
+        return {"count": self.rows}
+"""
+    )
+    run(make_recipe(rewards=[f"{tmp_path / 'reports.py'}:Rows"], train={"evaluate_every": 1}))
+    assert [line["metric/Rows/count"] for line in metrics(tmp_path / "run")] == [6, 6, 6]
+
+
 def test_held_out_rows_are_watched_and_nothing_depends_on_it(make_recipe: MakeRecipe, run: Run, tmp_path: Path) -> None:
     path = make_recipe(explore=["Drift"], train={"steps": 4, "evaluate_every": 2})
     run(path)

@@ -221,8 +221,9 @@ def launch(path: Path, run: Path, *more: str, sharded: str | None = None) -> sub
     if sharded:
         start = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port, str(ON_CPUS)]
     else:
-        start = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-        start += ["--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "callwright"]
+        # Not with --cpu: that starts one process, whatever their number.
+        start = ["-m", "accelerate.commands.launch", "--config_file", str(DDP), "--num_processes", "2"]
+        start += ["--main_process_port", port, "-m", "callwright"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | (SHARDED[sharded] if sharded else {})
     return subprocess.Popen(
         [sys.executable, *start, "train", str(path), "engine=trl", f"run={run}", *more],
@@ -235,6 +236,14 @@ def launch(path: Path, run: Path, *more: str, sharded: str | None = None) -> sub
 
 
 ON_CPUS = Path(__file__).parent / "sharded_on_cpus.py"
+DDP = Path(__file__).parents[2] / "recipes" / "accelerate" / "ddp.yaml"
+
+
+def assert_two(run: Path) -> None:
+    """Each process leaves its generators in a checkpoint."""
+    newest = checkpoint.latest(run / "checkpoints")
+    assert newest is not None
+    assert len(list((newest / "trainer").glob("random_states_*.pkl"))) == 2
 
 
 def free_port() -> int:
@@ -271,6 +280,7 @@ def test_two_processes_make_the_run_of_one(whole_step: Path, tmp_path: Path) -> 
         exact = ["step", "task", "group", "completion", "token_ids", "segments", "reasons"]
         assert pq.read_table(theirs, columns=exact).equals(pq.read_table(ours, columns=exact))
     assert said.count("step 4/4") == said.count("run folder") == 1
+    assert_two(tmp_path / "two")
 
 
 @pytest.mark.parametrize("sharded", ["fsdp2", *ZERO])
@@ -304,6 +314,44 @@ def test_killed_and_resumed(whole_step: Path, tmp_path: Path, moment: int, shard
     finished(launch(whole_step, run, "train.steps=8", "--resume", sharded=sharded))
     one = train(whole_step, f"run={tmp_path / 'one'}", "train.steps=8")
     assert_same(run, one, tolerance=1e-4 if sharded else CLOSE)
+    assert_two(run)
+
+
+def test_plugins_draw_the_same_in_every_process(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Also where rewards, which are asked in one process only, draw from the same generators."""
+    (tmp_path / "draws.py").write_text(DRAWS)
+    path = make_recipe(train={"steps": 2})
+    content = json.loads(path.read_text())
+    content["rewards"]["use"].append(f"{tmp_path / 'draws.py'}:Dice")
+    content["explore"] = [f"{tmp_path / 'draws.py'}:Noise"]
+    path.write_text(json.dumps(content))
+    finished(launch(path, tmp_path / "two"))
+    first, second = ((tmp_path / f"draws-{rank}").read_text().splitlines() for rank in "01")
+    assert first == second
+    assert len(set(first)) == 2
+
+
+DRAWS = """
+import os
+import random
+from pathlib import Path
+
+import numpy
+import torch
+from callwright import Verdict, hookimpl
+
+class Dice:
+    @hookimpl
+    def score(self, rollouts):
+        return [Verdict(random.random() * numpy.random.rand() * float(torch.rand(()))) for _ in rollouts.texts]
+
+class Noise:
+    @hookimpl
+    def shape_rewards(self, rollouts):
+        drawn = random.random(), numpy.random.rand(), float(torch.rand(()))
+        with Path(__file__).with_name(f"draws-{os.environ['RANK']}").open("a") as file:
+            print(*drawn, file=file)
+"""
 
 
 def processes_of(run: Path) -> list[int]:
@@ -332,6 +380,16 @@ def test_processes_that_do_not_see_each_other_are_refused(
         with pytest.raises(CallwrightError, match=words):
             train(make_recipe(), f"engine={engine}", f"run={tmp_path / engine}")
         assert not (tmp_path / engine).exists()
+
+
+def test_a_process_that_sees_several_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers would copy the model to all of them in every step."""
+    from callwright_trl.run import processes_of_the_launcher
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(CallwrightError, match=r"one process sees 2 GPUs.*accelerate launch.*CUDA_VISIBLE_DEVICES=0"):
+        processes_of_the_launcher("auto")
 
 
 @pytest.mark.parametrize(

@@ -367,7 +367,7 @@ def steps_of(run):
     return steps
 
 
-LAUNCH = ["accelerate.commands.launch", "--cpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+LAUNCH = ["accelerate.commands.launch", f"--config_file={Path(__file__).parents[2] / 'recipes/accelerate/ddp.yaml'}"]
 
 
 def train(*arguments, launcher=()):
@@ -401,6 +401,7 @@ def test_two_processes_share_a_server(recipe, options):
     for ours, theirs in zip(steps_of("one"), steps_of("two"), strict=True):
         assert ours["reward"] == pytest.approx(theirs["reward"], rel=1e-3)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-2)
+    assert len(list(Path("two").glob("checkpoints/step-000002/trainer/random_states_*.pkl"))) == 2
 
 
 def test_a_server_of_another_model_is_refused(server, policy, smol_tokenizer, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from callwright.planning.hardware import GIB
 from callwright.planning.setting import Setting
 from callwright.planning.shapes import ModelShape
 
@@ -72,7 +73,7 @@ def memory(setting: Setting) -> Memory:
     held = (weights + adapter) / (setting.gpus if setting.sharded_weights else 1)
     gradients, optimizer = gradient_bytes(setting), optimizer_bytes(setting)
     reference = weights if setting.reference and setting.lora_rank is None else 0
-    engine = vllm_weight_bytes(setting.shape) if setting.rollouts == "vllm" else 0
+    engine = vllm_weight_bytes(setting) if setting.rollouts == "vllm" else 0
     pool = vllm_cache_bytes(setting) if setting.rollouts == "vllm" else 0
     cache = local_cache_bytes(setting) if setting.rollouts == "local" else pool
     reserve = CPU_PROCESS if setting.hardware.name == "cpu" else setting.hardware.memory * setting.assumptions.reserve
@@ -196,8 +197,10 @@ def micro_batch_tokens(setting: Setting) -> int:
 
 
 def micro_batches(setting: Setting) -> int:
-    """In one optimisation pass, with completions of average length."""
-    tokens = setting.tokens(setting.prompts_here, setting.rows_here, setting.completion_tokens)
+    """In one optimisation pass, with completions of average length; in several processes of the longest, as they agree
+    on a number of parts before the first step (`TrlRun.parts`)."""
+    length = setting.completion_tokens if setting.gpus == 1 else setting.max_new_tokens
+    tokens = setting.tokens(setting.prompts_here, setting.rows_here, length)
     return max(1, math.ceil(tokens / micro_batch_tokens(setting)))
 
 
@@ -235,14 +238,14 @@ def local_cache_bytes(setting: Setting) -> float:
 
 def prefill_bytes(setting: Setting) -> float:
     """While prompts are encoded, all of a GPU's at once: the MLP's three tensors, and four as wide as the model. vLLM
-    encodes at most 8,192 tokens at once, a server nothing here."""
+    encodes so many tokens at once and no more (`vllm_limits`), a server nothing here."""
     if setting.rollouts == "vllm_server":
         return 0
     e = 4 if setting.numbers == "float32" else 2
     state = 2 if setting.numbers == "bfloat16" else 4
     tokens = setting.encoded_tokens
     if setting.rollouts == "vllm":
-        tokens, e, state = min(tokens, 8192), 2, 2
+        tokens, e, state = min(tokens, vllm_limits(setting)[1]), setting.vllm_bytes, setting.vllm_bytes
     return tokens * (3 * e * setting.shape.intermediate + 4 * state * setting.shape.hidden)
 
 
@@ -260,18 +263,21 @@ def sampling_bytes(setting: Setting) -> float:
     return rows * setting.shape.vocabulary * SAMPLING_BYTES + scores
 
 
-VLLM_ROWS = 256
-"""Rows that vLLM works on at once, its default `max_num_seqs`."""
+def vllm_limits(setting: Setting) -> tuple[int, int]:
+    """Rows that vLLM works on at once, and tokens of prompts that it encodes at once: its defaults `max_num_seqs` and
+    `max_num_batched_tokens`, which depend on the GPU (vLLM 0.31, `EngineArgs.get_batch_defaults`)."""
+    large = setting.hardware.memory >= 70 * GIB and not setting.hardware.name.startswith("a100")
+    return (1024, 16384) if large and setting.hardware.name != "cpu" else (256, 8192)
 
 
-def vllm_weight_bytes(shape: ModelShape) -> int:
-    """A whole bfloat16 copy on each GPU."""
-    return 2 * shape.parameters
+def vllm_weight_bytes(setting: Setting) -> int:
+    """A whole copy on each GPU."""
+    return setting.vllm_bytes * setting.shape.parameters
 
 
 def vllm_cache_bytes(setting: Setting) -> float:
     """What all rows need, but at most what is assumed, and at least one longest row."""
-    one = cache_bytes_per_token(setting.shape, "bfloat16")
+    one = cache_bytes_per_token(setting.shape, setting.vllm_numbers)
     everything = setting.prompts_here * setting.prompt_tokens + setting.rows_here * setting.max_new_tokens
     longest = setting.prompt_tokens + setting.max_new_tokens
     return one * max(longest, min(everything, setting.assumptions.vllm_cache / one))
@@ -279,6 +285,6 @@ def vllm_cache_bytes(setting: Setting) -> float:
 
 def vllm_rows(setting: Setting) -> int:
     """Rows of average length that vLLM's cache holds at once; the others wait."""
-    one = cache_bytes_per_token(setting.shape, "bfloat16")
+    one = cache_bytes_per_token(setting.shape, setting.vllm_numbers)
     a_row = setting.prompt_tokens / setting.group + setting.completion_tokens
-    return max(1, min(setting.rows_here, VLLM_ROWS, int(vllm_cache_bytes(setting) / one / a_row)))
+    return max(1, min(setting.rows_here, vllm_limits(setting)[0], int(vllm_cache_bytes(setting) / one / a_row)))

@@ -90,6 +90,16 @@ class Setting:
         return 2 if self.numbers == "bfloat16" else 4
 
     @property
+    def vllm_numbers(self) -> Numbers:
+        """In which vLLM computes: half precision, unless the policy is in float32."""
+        return "float32" if self.numbers == "float32" else "bfloat16"
+
+    @property
+    def vllm_bytes(self) -> int:
+        """Of each of its weights."""
+        return 4 if self.numbers == "float32" else 2
+
+    @property
     def trained(self) -> int:
         """Weights that have a gradient."""
         if self.lora_rank is None:
@@ -169,10 +179,12 @@ def setting_of(
         raise CallwrightError(f"--server-gpus {server_gpus} needs a server: write --rollouts vllm_server as well")
     if hardware.name == "cpu" and rollouts == "vllm_server":
         raise CallwrightError("--gpu cpu: the estimate is of one process; write --rollouts local as well")
+    bf16 = model.precision == "bfloat16" or (model.precision == "auto" and hardware.bf16)
+    numbers: Numbers = "bfloat16" if model.dtype == "bfloat16" else "autocast" if bf16 else "float32"
     default = dict(ON_A_CPU) if hardware.name == "cpu" else {}
     if rollouts != "local":
-        default |= _cache_of_vllm(recipe, shape, hardware, rollouts)
-    bf16 = model.precision == "bfloat16" or (model.precision == "auto" and hardware.bf16)
+        weights = (4 if numbers == "float32" else 2) * shape.parameters
+        default |= _cache_of_vllm(recipe, weights, hardware, rollouts)
     return Setting(
         shape=shape,
         hardware=hardware,
@@ -180,7 +192,7 @@ def setting_of(
         nodes=nodes,
         sharding="none" if total == 1 else sharding or "ddp",
         rollouts=rollouts,
-        numbers="bfloat16" if model.dtype == "bfloat16" else "autocast" if bf16 else "float32",
+        numbers=numbers,
         lora_rank=None if model.lora is None else model.lora.rank,
         checkpointing=model.gradient_checkpointing,
         packed=model.packing != "padded",
@@ -204,8 +216,8 @@ SERVER_SHARE = 0.92
 """Of its GPU's memory that a vLLM server takes: vLLM 0.31's default `gpu_memory_utilization`."""
 
 
-def _cache_of_vllm(recipe: Recipe, shape: ModelShape, hardware: Hardware, rollouts: Rollouts) -> dict[str, float]:
-    """The cache's bytes: what is left to a server; or where the recipe's options of `rollouts: vllm` say it."""
+def _cache_of_vllm(recipe: Recipe, weights: int, hardware: Hardware, rollouts: Rollouts) -> dict[str, float]:
+    """The cache's bytes: what its `weights`, in bytes, leave to a server; or what the recipe says for `vllm`."""
     options: dict[str, object] = dict(recipe.rollouts.options)
     place, repair = "rollouts.gpu_memory_utilization", "write a larger share, or another --gpu"
     if rollouts == "vllm_server":
@@ -217,11 +229,11 @@ def _cache_of_vllm(recipe: Recipe, shape: ModelShape, hardware: Hardware, rollou
         return {"vllm_cache": gib * GIB}
     if not isinstance(share, int | float):
         return {}
-    left = share * hardware.memory - 2 * shape.parameters
+    left = share * hardware.memory - weights
     if left <= 0:
         raise CallwrightError(
             f"{place}: {share} of {hardware.memory / GIB:.0f} GiB does not hold vLLM's copy of the weights,"
-            f" {2 * shape.parameters / GIB:.1f} GiB; {repair}"
+            f" {weights / GIB:.1f} GiB; {repair}"
         )
     return {"vllm_cache": left}
 

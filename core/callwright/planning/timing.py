@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from callwright.planning.memory import cache_bytes_per_token, micro_batches, vllm_rows
+from callwright.planning.memory import cache_bytes_per_token, micro_batches, vllm_rows, vllm_weight_bytes
 from callwright.planning.setting import Setting
 from callwright.planning.shapes import ModelShape
 
@@ -97,7 +97,7 @@ def decode_seconds(setting: Setting) -> float:
     else:
         at_once, steps = setting.rows_here, float(longest)
     rows = min(at_once, setting.rows_here * own / steps)  # on average: short ones leave the batch
-    one = cache_bytes_per_token(shape, "bfloat16" if vllm else setting.numbers)
+    one = cache_bytes_per_token(shape, setting.vllm_numbers if vllm else setting.numbers)
     prompts = setting.encoded_tokens if setting.packed and not vllm else rows * setting.prompt_tokens
     read = decode_weight_bytes(setting) + one * (prompts + rows * own / 2) + SAMPLING_TRAFFIC * rows * shape.vocabulary
     moving = read / (setting.hardware.bandwidth * assumed.bandwidth)
@@ -112,7 +112,9 @@ def decode_weight_bytes(setting: Setting) -> float:
     """Read for one token: every matrix once. Under autocast these are the bfloat16 copies that it keeps; of the frozen
     weights of LoRA it keeps none, and reads 4, writes 2 and reads 2 bytes of each. On a CPU weights are float32."""
     matrices = setting.shape.products + setting.shape.head
-    if setting.rollouts == "vllm" or setting.numbers == "bfloat16":
+    if setting.rollouts == "vllm":
+        return setting.vllm_bytes * matrices
+    if setting.numbers == "bfloat16":
         return 2 * matrices
     if setting.numbers == "float32":
         return 4 * matrices
@@ -163,9 +165,9 @@ def step_time(setting: Setting) -> StepTime:
     weights = shape.parameters * setting.weight_bytes
     sync = weights / link_rate(setting) if setting.sharded_weights else 0.0
     if setting.rollouts == "vllm":
-        sync += (weights + 2 * shape.parameters) / moving
+        sync += (weights + vllm_weight_bytes(setting)) / moving
     elif setting.rollouts == "vllm_server":
-        sync += 2 * shape.parameters / assumed.weight_files
+        sync += vllm_weight_bytes(setting) / assumed.weight_files
     return StepTime(
         prefill=prefill / rate,
         decode=decode_seconds(drawing),

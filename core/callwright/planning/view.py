@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,9 @@ from callwright.planning.memory import vllm_cache_bytes, vllm_weight_bytes
 from callwright.planning.plan import Change, Plan
 from callwright.planning.timing import StepTime
 from callwright.tables import plain_table, right
+
+if TYPE_CHECKING:
+    from callwright.recipe import ComponentConfig
 
 NAMES = {
     "prefill": "encode prompts",
@@ -35,8 +39,11 @@ SHARDED = {
 FILES = {"ddp": "ddp", "fsdp": "fsdp2", "zero2": "zero2", "zero3": "zero3"}
 
 
-def print_plan(console: Console, plan: Plan, recipe: str) -> None:
-    """Memory by part, whether it fits and what would make it fit, time by part, and what was assumed."""
+def print_plan(console: Console, plan: Plan, recipe: str, written: ComponentConfig) -> None:
+    """Memory by part, whether it fits and what would make it fit, time by part, and what was assumed.
+
+    recipe: what was typed, file and overrides. written: what that says under `rollouts`.
+    """
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(safe(text), style=style), soft_wrap=True)
@@ -51,20 +58,19 @@ def print_plan(console: Console, plan: Plan, recipe: str) -> None:
     )
     if plan.setting.rollouts == "vllm_server":
         line(f"on the server's GPUs: {server_command(plan, recipe)}")
-    line(f"to run it: {command(plan, recipe)}")
+    line(f"to run it: {command(plan, recipe, written)}")
     line(_assumed(plan), "dim")
 
 
-def command(plan: Plan, recipe: str) -> str:
+def command(plan: Plan, recipe: str, written: ComponentConfig) -> str:
     """What is typed on (each of) the machine(s)."""
     setting = plan.setting
-    overrides = ""
-    if setting.rollouts == "vllm" and " rollouts" not in recipe:  # unless the user says so already
+    same = written.use.rpartition(":")[2] == setting.rollouts
+    overrides = "" if same else f" rollouts={setting.rollouts}"
+    if setting.rollouts == "vllm" and not (same and {"cache_gib", "gpu_memory_utilization"} & written.options.keys()):
         # Two GiB more than weights and cache: vLLM counts what it computes with, too.
-        share = (vllm_weight_bytes(setting.shape) + vllm_cache_bytes(setting) + 2 * GIB) / setting.hardware.memory
-        overrides = f" rollouts='{{use: vllm, gpu_memory_utilization: {min(share, 0.95):.2f}}}'"
-    elif setting.rollouts == "vllm_server" and " rollouts" not in recipe:
-        overrides = " rollouts=vllm_server"
+        share = (vllm_weight_bytes(setting) + vllm_cache_bytes(setting) + 2 * GIB) / setting.hardware.memory
+        overrides += f" rollouts.gpu_memory_utilization={min(share, 0.95):.2f}"
     if setting.gpus == 1:
         return f"callwright train {recipe}{overrides}"
     words = f"accelerate launch --config_file recipes/accelerate/{FILES[setting.sharding]}.yaml"
