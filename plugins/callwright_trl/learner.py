@@ -122,12 +122,19 @@ class SharedLearner(Learner):
         logps, _ = self.policy.score(one.prompt_ids, one.completion_ids, one.mask, one.temperature, entropy=False)
         return logps.sum() * 0.0
 
-    def part_loss(self, parts: Parts, number: int, *, first_pass: bool) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a part, as a share of the whole step's, and its figures. Raises BadNumber."""
+    def part_loss(
+        self, parts: Parts, number: int, *, first_pass: bool
+    ) -> tuple[Tensor, dict[str, float], BadNumber | None]:
+        """The loss of a part, as a share of the whole step's, its figures, and what is wrong with it: then it is no
+        loss, of the same pass forward. Another pass in one process alone would gather weights that nobody sends."""
         rows = parts.mine[number]
         if not rows:
-            return self.no_loss(parts.rollouts), {}
-        return self.loss_of(self.micro_batch(parts.rollouts, rows, parts.shares, parts.old, first_pass=first_pass))
+            return self.no_loss(parts.rollouts), {}, None
+        batch = self.micro_batch(parts.rollouts, rows, parts.shares, parts.old, first_pass=first_pass)
+        try:
+            return *self.loss_of(batch), None
+        except BadNumber as error:
+            return batch.logps.sum() * 0.0, {}, error
 
 
 def deal(rows: list[int], tokens: dict[int, int], count: int) -> list[list[int]]:

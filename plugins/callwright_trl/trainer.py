@@ -120,13 +120,12 @@ class CallwrightTrainer(GRPOTrainer):
     def _part_loss(self, number: int) -> tuple[Tensor, dict[str, float]]:
         first_pass = self.state.global_step % self.passes == 0
         if self.problem is None and self.dealt is not None:
-            try:
-                return self.learner.part_loss(self.dealt, number, first_pass=first_pass)
-            except BadNumber as error:
-                self.problem = error
-        nothing = self.learner.no_loss(self.rollouts)
+            loss, metrics, self.problem = self.learner.part_loss(self.dealt, number, first_pass=first_pass)
+        else:
+            loss, metrics = self.learner.no_loss(self.rollouts), {}
         # DeepSpeed changes the weights before anybody is asked, except for a gradient that is no number.
-        return (nothing * math.nan if self.is_deepspeed_enabled else nothing), {}
+        stopped = self.problem is not None or self.dealt is None
+        return (loss * math.nan if stopped and self.is_deepspeed_enabled else loss), metrics
 
     # ------------------------------------------------------------------------------------- around the update
 

@@ -368,7 +368,7 @@ def processes_of(run: Path) -> list[int]:
 
 # --------------------------------------------------------------------------------- what goes wrong, what is refused
 
-BROKEN_PARTS = ("InfiniteLoss", "InfiniteGradient", "InfiniteReward", "NoAdvantage")
+BROKEN_PARTS = ("InfiniteLoss", "InfiniteLossInOne", "InfiniteGradient", "InfiniteReward", "NoAdvantage")
 
 
 def test_processes_that_do_not_see_each_other_are_refused(
@@ -467,6 +467,13 @@ class InfiniteLoss:
     @hookimpl
     def loss_terms(self, batch):
         if batch.rollouts.step == 1:
+            return {"broken": (batch.logps * 1e30 * 1e30).sum() * 0.0}
+
+class InfiniteLossInOne:
+    # Of the first row, which one process has.
+    @hookimpl
+    def loss_terms(self, batch):
+        if batch.rollouts.step == 1 and int(batch.rows[0]) == 0:
             return {"broken": (batch.logps * 1e30 * 1e30).sum() * 0.0}
 
 class InfiniteGradient:
