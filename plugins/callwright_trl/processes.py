@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from callwright.checkpoint_parts import random_state, read_random
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
@@ -41,10 +40,9 @@ def share_generators() -> None:
     draw the same everywhere. Every process must call this."""
     if PartialState().num_processes == 1:
         return
-    python, numpy, torchs = from_main((random.getstate(), np.random.get_state(), torch.get_rng_state()))
-    random.setstate(python)
-    np.random.set_state(numpy)
-    torch.set_rng_state(torchs)
+    plain, tensors = random_state({})
+    # A GPU's generator is its process' own.
+    read_random(*from_main((plain, {"torch": tensors["torch"]})), {})
 
 
 @contextmanager

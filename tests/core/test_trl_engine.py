@@ -293,6 +293,39 @@ def test_a_sharded_model_makes_the_run_of_one_process(whole_step: Path, tmp_path
     assert (newest / "trainer" / KEEPS[sharded]).exists(), "the model was not sharded"
 
 
+def test_fsdp_keeps_no_whole_gradient_between_parts(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """As `callwright plan` calculates."""
+    (tmp_path / "looks.py").write_text(LOOKS)
+    path = make_recipe(train={"steps": 1, "tokens_per_micro_batch": 40})
+    content = json.loads(path.read_text())
+    content["explore"] = [f"{tmp_path / 'looks.py'}:Looks"]
+    path.write_text(json.dumps(content))
+    finished(launch(path, tmp_path / "two", sharded="fsdp2"))
+    for rank in "01":
+        seen = [json.loads(line) for line in (tmp_path / f"seen-{rank}").read_text().splitlines()]
+        assert len(seen) > 1, "one part only"
+        assert all(parameters > 0 and whole == 0 for parameters, whole in seen)
+
+
+LOOKS = """
+import gc
+import json
+import os
+from pathlib import Path
+
+from callwright import hookimpl
+from torch.distributed.fsdp._fully_shard._fsdp_param import FSDPParam
+
+class Looks:
+    @hookimpl
+    def loss_terms(self, batch):
+        found = [one for one in gc.get_objects() if type(one) is FSDPParam]
+        whole = [one for one in found if one._unsharded_param.grad is not None]
+        with Path(__file__).with_name(f"seen-{os.environ['RANK']}").open("a") as file:
+            print(json.dumps([len(found), len(whole)]), file=file)
+"""
+
+
 SLOW = [pytest.param(moment, sharded, marks=pytest.mark.slow) for moment in (1, 2, 3) for sharded in (None, "fsdp2")]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from callwright_vllm.serve import app, command_line
 from callwright_vllm.server import VllmServerSampler
 from callwright_vllm.weights import checkpoint_weights, write_weights
 from callwright_vllm.worker import COMPARED, WeightsFromFiles
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -132,12 +134,16 @@ def test_a_server_that_fails_while_it_draws(policy, models, tmp_path):
         sampler.close()
 
 
-def test_weights_that_do_not_arrive(policy, models, tmp_path):
+def test_weights_that_do_not_arrive(policy, models, tmp_path, monkeypatch):
     with (
         server_that_answers(models) as url,
         pytest.raises(CallwrightError, match=r"weights cannot be written.*rollouts\.folder=PATH"),
     ):
         started(url, policy, folder=str(tmp_path / "missing"))
+    full = SafetensorError("I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr("callwright_vllm.weights.write_weights", Mock(side_effect=full))
+    with server_that_answers(models) as url, pytest.raises(CallwrightError, match=r"No space left.*rollouts\.folder"):
+        started(url, policy)
     with pytest.raises(FileNotFoundError, match=r"no weights in .*: rollouts\.folder must be"):
         WeightsFromFiles().callwright_load(str(tmp_path))
 

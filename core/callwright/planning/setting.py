@@ -97,7 +97,7 @@ class Setting:
     @property
     def vllm_bytes(self) -> int:
         """Of each of its weights."""
-        return 4 if self.numbers == "float32" else 2
+        return _vllm_bytes(self.numbers)
 
     @property
     def trained(self) -> int:
@@ -183,8 +183,7 @@ def setting_of(
     numbers: Numbers = "bfloat16" if model.dtype == "bfloat16" else "autocast" if bf16 else "float32"
     default = dict(ON_A_CPU) if hardware.name == "cpu" else {}
     if rollouts != "local":
-        weights = (4 if numbers == "float32" else 2) * shape.parameters
-        default |= _cache_of_vllm(recipe, weights, hardware, rollouts)
+        default |= _cache_of_vllm(recipe, _vllm_bytes(numbers) * shape.parameters, hardware, rollouts)
     return Setting(
         shape=shape,
         hardware=hardware,
@@ -210,6 +209,10 @@ def setting_of(
         server_gpus=(server_gpus or 1) if rollouts == "vllm_server" else 0,
         reference_for_kl=not needs_reference,
     )
+
+
+def _vllm_bytes(numbers: Numbers) -> int:
+    return 4 if numbers == "float32" else 2
 
 
 SERVER_SHARE = 0.92
